@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+namespace handshake::config {
+
+/// A file that the privileged process has read for a worker: workers open nothing. The path is
+/// kept for messages. The content may be a private key: it is never logged.
+struct FileContent {
+  std::string path;
+  std::string content;
+};
+
+/// One certificate (followed by its intermediates) and its private key; PEM or DER.
+struct KeyPair {
+  FileContent certificate;
+  FileContent private_key;
+};
+
+struct PortRange {
+  std::uint16_t first = 0;
+  std::uint16_t last = 65535;
+};
+
+/// Who may use a credential. Denied by default: nobody is allowed until listed (R5.1).
+struct AccessList {
+  std::vector<uid_t> users;
+  std::vector<gid_t> groups;
+  bool everybody = false;
+  /// The local port for a server, the peer's for a client. Empty: any port.
+  std::vector<PortRange> ports;
+};
+
+/// A `[credential NAME]` section.
+struct CredentialSettings {
+  std::string name;
+  bool client = false;  ///< may be used for clienthello
+  bool server = false;  ///< may be used for serverhello
+  std::vector<KeyPair> key_pairs;          ///< may be empty for a client: anonymous
+  std::vector<FileContent> trust_store;    ///< PEM bundles or DER
+  std::vector<FileContent> crls;           ///< when not empty, every certificate of a chain is checked
+  bool require_client_certificate = false; ///< a server's answer to ClientAuth::kDefault
+  bool check_extended_key_usage = true;
+  AccessList access;
+};
+
+/// Everything the daemon and its workers run with. Immutable once loaded and validated; shared as
+/// std::shared_ptr<const Settings> and swapped whole on reload.
+struct Settings {
+  std::string path;  ///< the file it was read from, empty for built-in defaults
+  LogLevel log_level = LogLevel::kInfo;
+  unsigned workers = 0;  ///< 0: one per core
+  milliseconds default_timeout{30'000};
+  std::vector<CredentialSettings> credentials;
+};
+
+}  // namespace handshake::config
