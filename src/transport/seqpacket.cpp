@@ -105,9 +105,12 @@ Result<std::optional<protocol::Packet>> receive_packet(int fd) {
   message.msg_control = control.data();
   message.msg_controllen = control.size();
   ssize_t count = 0;
+  // A peer that closes with our messages unread leaves an ECONNRESET that is reported once and
+  // before what it had sent: ask again for the rest.
+  bool reset = false;
   do {
     count = ::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  } while (count < 0 && errno == EINTR);
+  } while (count < 0 && (errno == EINTR || (errno == ECONNRESET && !std::exchange(reset, true))));
   if (count < 0) {
     if (errno == EAGAIN) return std::optional<protocol::Packet>();
     return fail_errno("recvmsg");

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "config/load.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace handshake::config {
+
+namespace {
+
+constexpr std::size_t kMaxFileSize = std::size_t{16} << 20;
+constexpr std::string_view kSystemTrustStore = "/etc/ssl/certs/ca-certificates.crt";
+constexpr std::string_view kCredentialPrefix = "credential ";
+
+Result<std::string> read_file(const std::string& path, struct stat& file) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd) return fail_errno(fmt::format("open {}", path));
+  if (::fstat(fd.get(), &file) != 0) return fail_errno(fmt::format("stat {}", path));
+  if (!S_ISREG(file.st_mode)) {
+    return fail(ErrorKind::kInvalidArgument, fmt::format("{} is not a regular file", path));
+  }
+  std::string content;
+  std::array<char, 65536> part;
+  while (true) {
+    const ssize_t count = ::read(fd.get(), part.data(), part.size());
+    if (count < 0) return fail_errno(fmt::format("read {}", path));
+    if (count == 0) return content;
+    content.append(part.data(), static_cast<std::size_t>(count));
+    if (content.size() > kMaxFileSize) {
+      return fail(ErrorKind::kOutOfRange,
+                  fmt::format("{} is larger than {} bytes", path, kMaxFileSize));
+    }
+  }
+}
+
+std::optional<std::uint64_t> number_of(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+/// Words separated by blanks, commas or semicolons (tlshd's lists use the latter).
+std::vector<std::string_view> words_of(std::string_view text) {
+  std::vector<std::string_view> words;
+  constexpr std::string_view kSeparators = " \t,;";
+  while (true) {
+    const auto first = text.find_first_not_of(kSeparators);
+    if (first == std::string_view::npos) return words;
+    text.remove_prefix(first);
+    const auto end = std::min(text.find_first_of(kSeparators), text.size());
+    words.push_back(text.substr(0, end));
+    text.remove_prefix(end);
+  }
+}
+
+class Loader {
+ public:
+  explicit Loader(std::string path) {
+    settings_.path = std::move(path);
+    directory_ = std::filesystem::path(settings_.path).parent_path();
+  }
+
+  Loaded run() {
+    struct stat file {};
+    const auto text = read_file(settings_.path, file);
+    if (!text) {
+      problems_.push_back(Problem{settings_.path, 0, 0, "", text.error().detail});
+      return finish();
+    }
+    const IniFile ini = parse_ini(settings_.path, *text, problems_);
+    for (const IniSection& section : ini.sections) read_section(section);
+    return finish();
+  }
+
+ private:
+  using KeyHandler = std::function<void(const IniEntry&)>;
+  using Keys = std::map<std::string_view, KeyHandler>;
+
+  Loaded finish() {
+    std::stable_sort(problems_.begin(), problems_.end(),
+                     [](const Problem& a, const Problem& b) { return a.line < b.line; });
+    Loaded loaded;
+    const bool fatal = std::any_of(problems_.begin(), problems_.end(),
+                                   [](const Problem& problem) { return problem.fatal; });
+    if (!fatal) loaded.settings = std::make_shared<const Settings>(std::move(settings_));
+    loaded.problems = std::move(problems_);
+    return loaded;
+  }
+
+  void problem(const IniEntry& entry, std::string reason, bool fatal = true) {
+    problems_.push_back(Problem{settings_.path, entry.line, fatal ? entry.value_column : entry.key_column,
+                                entry.key, std::move(reason), fatal});
+  }
+
+  void read_section(const IniSection& section) {
+    if (section.name == "debug") return read_debug(section);
+    if (section.name == "service") return read_service(section);
+    if (section.name.starts_with(kCredentialPrefix)) return read_credential(section);
+    if (section.name == "authenticate" || section.name == "authenticate.client" ||
+        section.name == "authenticate.server") {
+      problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]",
+                                  "is for kernel consumers, which this version does not serve yet",
+                                  false});
+      return;
+    }
+    problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]",
+                                "unknown section, expected [debug], [service] or [credential NAME]"});
+  }
+
+  /// Walks the entries of one of our sections: unknown and repeated keys are errors, except that
+  /// the keys in `repeatable` may stand several times.
+  void read_keys(const IniSection& section, const Keys& keys,
+                 const std::set<std::string_view>& repeatable = {}) {
+    std::map<std::string_view, std::size_t> seen;
+    for (const IniEntry& entry : section.entries) {
+      const auto found = keys.find(entry.key);
+      if (found == keys.end()) {
+        std::string known;
+        for (const auto& [key, handler] : keys) known += fmt::format("{}{}", known.empty() ? "" : ", ", key);
+        problems_.push_back(Problem{settings_.path, entry.line, entry.key_column, entry.key,
+                                    fmt::format("unknown key in [{}], expected one of: {}",
+                                                section.name, known)});
+        continue;
+      }
+      const auto [first, added] = seen.emplace(found->first, entry.line);
+      if (!added && !repeatable.contains(found->first)) {
+        problems_.push_back(Problem{settings_.path, entry.line, entry.key_column, entry.key,
+                                    fmt::format("already set in line {}", first->second)});
+        continue;
+      }
+      found->second(entry);
+    }
+  }
+
+  void read_debug(const IniSection& section) {
+    for (const IniEntry& entry : section.entries) {
+      if (entry.key == "loglevel") {
+        const auto level = number_of(entry.value);
+        if (!level) {
+          problem(entry, fmt::format("\"{}\" is not a number; 0 is terse, 1 and up is debug", entry.value));
+        } else {
+          settings_.log_level = *level == 0 ? LogLevel::kInfo : LogLevel::kDebug;
+        }
+      } else if (entry.key != "tls" && entry.key != "nl" && entry.key != "delay_done") {
+        problem(entry, "unknown key in tlshd's section [debug]", false);
+      }
+    }
+  }
+
+  void read_service(const IniSection& section) {
+    read_keys(section,
+              {{"workers", [&](const IniEntry& entry) {
+                  settings_.workers = static_cast<unsigned>(bounded(entry, 1, 1024).value_or(1));
+                }},
+               {"timeout_ms", [&](const IniEntry& entry) {
+                  settings_.default_timeout = milliseconds(bounded(entry, 1, 3'600'000).value_or(1));
+                }}});
+  }
+
+  std::optional<std::uint64_t> bounded(const IniEntry& entry, std::uint64_t low, std::uint64_t high) {
+    const auto value = number_of(entry.value);
+    if (!value || *value < low || *value > high) {
+      problem(entry, fmt::format("\"{}\" is not a number from {} to {}", entry.value, low, high));
+      return std::nullopt;
+    }
+    return value;
+  }
+
+  std::optional<bool> boolean(const IniEntry& entry) {
+    if (entry.value == "true" || entry.value == "yes" || entry.value == "1") return true;
+    if (entry.value == "false" || entry.value == "no" || entry.value == "0") return false;
+    problem(entry, fmt::format("\"{}\" is neither true nor false", entry.value));
+    return std::nullopt;
+  }
+
+  std::optional<FileContent> content_of(const IniEntry& entry, bool secret = false) {
+    if (entry.value.empty()) {
+      problem(entry, "expected the path of a file");
+      return std::nullopt;
+    }
+    const std::string path = (directory_ / entry.value).string();
+    struct stat file {};
+    auto content = read_file(path, file);
+    if (!content) {
+      problem(entry, content.error().detail);
+      return std::nullopt;
+    }
+    if (secret && (file.st_mode & (S_IRWXO | S_IWGRP)) != 0) {
+      problem(entry, fmt::format("{} is a private key that others may read or change (mode {:04o}): "
+                                 "chmod 0600 it", path, file.st_mode & 07777U));
+      return std::nullopt;
+    }
+    return FileContent{path, std::move(*content)};
+  }
+
+  void read_credential(const IniSection& section) {
+    CredentialSettings credential;
+    credential.name = section.name.substr(kCredentialPrefix.size());
+    const auto section_problem = [&](std::string reason) {
+      problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]", std::move(reason)});
+    };
+    if (credential.name.empty() || credential.name.size() > 255) {
+      section_problem("the credential's name must have 1 to 255 bytes");
+    }
+    if (!names_.insert(credential.name).second) section_problem("a credential of this name stands above");
+    bool system_trust = true;
+    bool role_given = false;
+    bool listed = false;
+    std::vector<FileContent> certificates;
+    std::vector<FileContent> private_keys;
+    std::size_t certificate_entries = 0;
+    std::size_t key_entries = 0;
+    read_keys(
+        section,
+        {{"role", [&](const IniEntry& entry) {
+            role_given = true;
+            credential.client = entry.value == "client" || entry.value == "both";
+            credential.server = entry.value == "server" || entry.value == "both";
+            if (!credential.client && !credential.server) {
+              problem(entry, fmt::format("\"{}\" is none of client, server, both", entry.value));
+            }
+          }},
+         {"x509.certificate", [&](const IniEntry& entry) {
+            ++certificate_entries;
+            if (auto file = content_of(entry)) certificates.push_back(std::move(*file));
+          }},
+         {"x509.private_key", [&](const IniEntry& entry) {
+            ++key_entries;
+            if (auto file = content_of(entry, true)) private_keys.push_back(std::move(*file));
+          }},
+         {"x509.truststore", [&](const IniEntry& entry) {
+            system_trust = false;
+            if (auto file = content_of(entry)) credential.trust_store.push_back(std::move(*file));
+          }},
+         {"x509.crl", [&](const IniEntry& entry) {
+            if (auto file = content_of(entry)) credential.crls.push_back(std::move(*file));
+          }},
+         {"x509.extended_key_usage", [&](const IniEntry& entry) {
+            if (entry.value != "check" && entry.value != "ignore") {
+              problem(entry, fmt::format("\"{}\" is neither check nor ignore", entry.value));
+            }
+            credential.check_extended_key_usage = entry.value != "ignore";
+          }},
+         {"client_auth", [&](const IniEntry& entry) {
+            if (entry.value != "request" && entry.value != "require") {
+              problem(entry, fmt::format("\"{}\" is neither request nor require", entry.value));
+            }
+            credential.require_client_certificate = entry.value == "require";
+          }},
+         {"allow.users", [&](const IniEntry& entry) {
+            listed = true;
+            read_users(entry, credential.access);
+          }},
+         {"allow.groups", [&](const IniEntry& entry) {
+            listed = true;
+            read_groups(entry, credential.access);
+          }},
+         {"allow.ports", [&](const IniEntry& entry) { read_ports(entry, credential.access); }}},
+        {"x509.certificate", "x509.private_key", "x509.truststore", "x509.crl"});
+    if (!role_given) section_problem("role is missing: client, server or both");
+    if (certificate_entries != key_entries) {
+      section_problem(fmt::format("{} x509.certificate but {} x509.private_key: they pair in order",
+                                  certificate_entries, key_entries));
+    }
+    for (std::size_t i = 0; i < std::min(certificates.size(), private_keys.size()); ++i) {
+      credential.key_pairs.push_back(KeyPair{std::move(certificates[i]), std::move(private_keys[i])});
+    }
+    if (credential.server && certificate_entries == 0) {
+      section_problem("a server needs x509.certificate and x509.private_key");
+    }
+    if (!listed) {
+      problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]",
+                                  "nobody may use it: neither allow.users nor allow.groups is set", false});
+    }
+    if (system_trust) read_system_trust(credential, section);
+    settings_.credentials.push_back(std::move(credential));
+  }
+
+  void read_system_trust(CredentialSettings& credential, const IniSection& section) {
+    struct stat file {};
+    const std::string path(kSystemTrustStore);
+    auto content = read_file(path, file);
+    if (content) {
+      credential.trust_store.push_back(FileContent{path, std::move(*content)});
+      return;
+    }
+    problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]",
+                                fmt::format("x509.truststore is not set and the system has none ({}): "
+                                            "no peer can be verified", content.error().detail), false});
+  }
+
+  void read_users(const IniEntry& entry, AccessList& access) {
+    for (const std::string_view word : words_of(entry.value)) {
+      if (word == "*") {
+        access.everybody = true;
+      } else if (const auto number = number_of(word); number && *number < ~uid_t{0}) {
+        access.users.push_back(static_cast<uid_t>(*number));
+      } else if (const passwd* user = ::getpwnam(std::string(word).c_str())) {
+        access.users.push_back(user->pw_uid);
+      } else {
+        problem(entry, fmt::format("no user \"{}\"", word));
+      }
+    }
+  }
+
+  void read_groups(const IniEntry& entry, AccessList& access) {
+    for (const std::string_view word : words_of(entry.value)) {
+      if (const auto number = number_of(word); number && *number < ~gid_t{0}) {
+        access.groups.push_back(static_cast<gid_t>(*number));
+      } else if (const group* found = ::getgrnam(std::string(word).c_str())) {
+        access.groups.push_back(found->gr_gid);
+      } else {
+        problem(entry, fmt::format("no group \"{}\"", word));
+      }
+    }
+  }
+
+  void read_ports(const IniEntry& entry, AccessList& access) {
+    for (const std::string_view word : words_of(entry.value)) {
+      const auto dash = word.find('-');
+      const auto first = number_of(word.substr(0, dash));
+      const auto last = dash == std::string_view::npos ? first : number_of(word.substr(dash + 1));
+      if (!first || !last || *first > *last || *last > 65535) {
+        problem(entry, fmt::format("\"{}\" is neither a port nor a range like 8000-8100", word));
+        continue;
+      }
+      access.ports.push_back(
+          PortRange{static_cast<std::uint16_t>(*first), static_cast<std::uint16_t>(*last)});
+    }
+  }
+
+  Settings settings_;
+  std::filesystem::path directory_;
+  std::vector<Problem> problems_;
+  std::set<std::string> names_;
+};
+
+}  // namespace
+
+Loaded load(const std::string& path) { return Loader(path).run(); }
+
+std::string default_path() {
+  for (const char* path : {"/etc/handshaked/config", "/etc/tlshd/config", "/etc/tlshd.conf"}) {
+    if (::access(path, F_OK) == 0) return path;
+  }
+  return {};
+}
+
+}  // namespace handshake::config
