@@ -169,9 +169,11 @@ void EventLoop::run_timers() {
 
 int EventLoop::wait_milliseconds() const {
   if (timers_.empty()) return -1;
-  const auto wait = timers_.begin()->first.first - Clock::now();
-  if (wait <= Clock::duration::zero()) return 0;
-  const auto whole = std::chrono::ceil<milliseconds>(wait).count();
+  const TimePoint deadline = timers_.begin()->first.first;
+  const TimePoint now = Clock::now();
+  // Compared first: the distance to TimePoint::min() does not fit.
+  if (deadline <= now) return 0;
+  const auto whole = std::chrono::ceil<milliseconds>(deadline - now).count();
   return static_cast<int>(std::min<decltype(whole)>(whole, std::numeric_limits<int>::max()));
 }
 

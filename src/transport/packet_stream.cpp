@@ -31,7 +31,7 @@ PacketStream::PacketStream(EventLoop& loop, UniqueFd socket, Options options, Ha
     : loop_(loop),
       socket_(std::move(socket)),
       options_(std::move(options)),
-      handlers_(std::move(handlers)) {}
+      handlers_(std::make_shared<const Handlers>(std::move(handlers))) {}
 
 PacketStream::~PacketStream() {
   *alive_ = false;
@@ -58,10 +58,10 @@ void PacketStream::fail_later(Error error) {
   watch_.reset();
   failure_ = loop_.at(TimePoint::min(), [this, error = std::move(error)] {
     // The handler may destroy this stream, and with it the closure that is running.
-    const auto closed = handlers_.closed;
+    const auto handlers = handlers_;
     const Error reason = error;
     close();
-    if (closed) closed(reason);
+    if (handlers->closed) handlers->closed(reason);
   });
 }
 
@@ -112,7 +112,8 @@ void PacketStream::on_ready(std::uint32_t events) {
 }
 
 void PacketStream::on_readable() {
-  const std::shared_ptr<bool> alive = alive_;
+  const auto alive = alive_;
+  const auto handlers = handlers_;  // outlives a stream that its own handler destroys
   for (int i = 0; i < kBatch; ++i) {
     auto packet = receive_packet(socket_.get());
     if (!packet) {
@@ -120,7 +121,7 @@ void PacketStream::on_readable() {
       return;
     }
     if (!packet->has_value()) return;
-    handlers_.packet(std::move(**packet));
+    handlers->packet(std::move(**packet));
     if (!*alive || failed_) return;
   }
 }

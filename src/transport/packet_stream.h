@@ -68,7 +68,7 @@ class PacketStream {
   EventLoop& loop_;
   UniqueFd socket_;
   Options options_;
-  Handlers handlers_;
+  std::shared_ptr<const Handlers> handlers_;
   std::deque<Outgoing> queue_;
   std::size_t queued_bytes_ = 0;
   bool failed_ = false;
