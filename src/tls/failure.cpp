@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tls/failure.h"
+
+#include <openssl/sslerr.h>
+#include <openssl/x509_vfy.h>
+
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "tls/alert.h"
+
+namespace handshake::tls {
+namespace {
+
+constexpr std::uint8_t kHandshakeFailure = 40;
+constexpr std::uint8_t kProtocolVersion = 70;
+
+Error explain_rejected_certificate(const Evidence& evidence) {
+  const Observations& seen = evidence.observations;
+  std::string reason = X509_verify_cert_error_string(seen.verify_error);
+  if (evidence.credential.trust_anchors() == 0) {
+    reason = fmt::format("credential {} has no trust store, so nothing is trusted",
+                         evidence.credential.name());
+  }
+  const bool name_matters = seen.verify_error == X509_V_ERR_HOSTNAME_MISMATCH ||
+                            seen.verify_error == X509_V_ERR_IP_ADDRESS_MISMATCH;
+  if (name_matters && evidence.expected_name) {
+    reason += fmt::format(", it is not for {}", evidence.expected_name->text);
+  }
+  constexpr std::size_t kMaxSubject = 256;
+  std::string subject = seen.verify_subject;
+  if (subject.size() > kMaxSubject) subject.replace(kMaxSubject, std::string::npos, "...");
+  return {ErrorKind::kRejected, fmt::format("peer's certificate rejected: {} ({}, depth {})", reason,
+                                            subject.empty() ? "no subject" : subject,
+                                            seen.verify_depth)};
+}
+
+/// What the number alone does not tell.
+std::string_view hint(std::uint8_t alert, const Evidence& evidence) {
+  if (kind_of_received_alert(alert) == ErrorKind::kRejected) {
+    return evidence.credential.has_key_pair() ? ": it does not accept our certificate"
+                                              : ": we have no certificate to show";
+  }
+  if (alert == kProtocolVersion) return ": it does not speak TLS 1.3";
+  if (alert == kHandshakeFailure && evidence.side == Side::kClient) {
+    return ": no cipher suite, group or signature algorithm in common, or it does not speak TLS 1.3";
+  }
+  return "";
+}
+
+Error explain_received_alert(std::uint8_t alert, const Evidence& evidence) {
+  return {kind_of_received_alert(alert), fmt::format("peer sent alert {} {}{}", alert,
+                                                     alert_name(alert), hint(alert, evidence))};
+}
+
+Error explain_errno(int number, const char* call) {
+  const ErrorKind kind = number == ETIMEDOUT ? ErrorKind::kTimedOut
+                         : number == ENOMEM  ? ErrorKind::kNoMemory
+                                             : ErrorKind::kInputOutput;
+  return {kind, fmt::format("{}: {}", call, std::strerror(number))};
+}
+
+Error explain_library_error(const Evidence& evidence) {
+  const LibraryError& library = evidence.library;
+  if (library.out_of_memory) return {ErrorKind::kNoMemory, "out of memory"};
+  if (library.is(ERR_LIB_SSL, SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)) {
+    return {ErrorKind::kRejected, "peer presented no certificate, but one is required"};
+  }
+  const auto& alert = evidence.observations.alert;
+  // The same alert goes to a peer whose later records carry a wrong version.
+  if (alert == kProtocolVersion && !library.is(ERR_LIB_SSL, SSL_R_WRONG_VERSION_NUMBER)) {
+    return {ErrorKind::kNotSupported, "peer does not speak TLS 1.3"};
+  }
+  const std::string_view text = library.text.empty() ? "unknown reason" : library.text;
+  if (!alert) return {ErrorKind::kInputOutput, fmt::format("TLS failed: {}", text)};
+  return {ErrorKind::kInputOutput,
+          fmt::format("TLS failed: {} (sent alert {} {})", text, *alert, alert_name(*alert))};
+}
+
+/// Null when the socket is not to blame.
+std::optional<Error> explain_trouble(const Wire& wire) {
+  switch (wire.trouble()) {
+    case Wire::Trouble::kNone: break;
+    case Wire::Trouble::kEndOfStream:
+      return Error{ErrorKind::kInputOutput,
+                   wire.received_nothing()
+                       ? "peer closed the connection before it sent anything"
+                       : "peer closed the connection in the middle of the handshake"};
+    case Wire::Trouble::kSocket: return explain_errno(wire.read_error(), "receive from peer");
+    case Wire::Trouble::kNotTls:
+      return Error{ErrorKind::kInputOutput,
+                   fmt::format("peer does not speak TLS: it sent '{}'", wire.first_bytes())};
+    case Wire::Trouble::kTooLong:
+      return Error{ErrorKind::kInputOutput, fmt::format("peer's handshake is longer than {} bytes",
+                                                        Wire::kMaxHandshakeBytes)};
+    case Wire::Trouble::kNoMemory: return Error{ErrorKind::kNoMemory, "out of memory"};
+  }
+  if (wire.write_error() != 0) return explain_errno(wire.write_error(), "send to peer");
+  return std::nullopt;
+}
+
+}  // namespace
+
+Failure explain_handshake_failure(const Evidence& evidence) {
+  const Observations& seen = evidence.observations;
+  Failure failure{{}, seen.alert, seen.alert && seen.alert_sent};
+  if (seen.out_of_memory) {
+    failure.error = {ErrorKind::kNoMemory, "out of memory"};
+  } else if (seen.alert && !seen.alert_sent) {
+    failure.error = explain_received_alert(*seen.alert, evidence);
+  } else if (seen.verify_error != X509_V_OK) {
+    failure.error = explain_rejected_certificate(evidence);
+  } else if (auto trouble = explain_trouble(evidence.wire)) {
+    failure.error = std::move(*trouble);
+  } else {
+    failure.error = explain_library_error(evidence);
+  }
+  return failure;
+}
+
+Failure explain_stream_failure(const Evidence& evidence) {
+  const Observations& seen = evidence.observations;
+  Failure failure{{}, seen.alert, seen.alert && seen.alert_sent};
+  const Wire& wire = evidence.wire;
+  const int number = wire.trouble() == Wire::Trouble::kSocket ? wire.read_error()
+                                                              : wire.write_error();
+  if (seen.alert && !seen.alert_sent) {
+    failure.error = explain_received_alert(*seen.alert, evidence);
+  } else if (wire.trouble() == Wire::Trouble::kEndOfStream) {
+    failure.error = {ErrorKind::kConnectionReset,
+                     "peer ended the stream without close_notify: it may be truncated"};
+  } else if (number == ECONNRESET || number == EPIPE) {
+    failure.error = {ErrorKind::kConnectionReset, "peer reset the connection"};
+  } else if (auto trouble = explain_trouble(wire)) {
+    failure.error = std::move(*trouble);
+  } else {
+    failure.error = explain_library_error(evidence);
+  }
+  return failure;
+}
+
+Failure out_of_memory_failure() noexcept {
+  // Short enough to need no memory itself.
+  return {{ErrorKind::kNoMemory, "out of memory"}, std::nullopt, false};
+}
+
+}  // namespace handshake::tls
