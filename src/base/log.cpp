@@ -46,10 +46,7 @@ Log stderr_log(LogLevel threshold, std::string name) {
   });
 }
 
-namespace {
-
-/// Length of the well-formed UTF-8 sequence at `at`, or 0 (RFC 3629 §4).
-std::size_t utf8_sequence(std::string_view text, std::size_t at) {
+std::size_t utf8_sequence(std::string_view text, std::size_t at) noexcept {
   const auto byte = [&](std::size_t i) -> unsigned {
     return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0U;
   };
@@ -69,8 +66,6 @@ std::size_t utf8_sequence(std::string_view text, std::size_t at) {
   }
   return 0;
 }
-
-}  // namespace
 
 std::string log_field(std::string_view key, std::string_view value) {
   std::string text;

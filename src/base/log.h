@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -43,6 +44,9 @@ class Log {
 /// descriptor allows; a line that cannot be written is dropped and counted in the next one.
 /// `name` starts every line ("handshaked[123]").
 [[nodiscard]] Log stderr_log(LogLevel threshold, std::string name);
+
+/// Bytes of the well-formed UTF-8 sequence that starts at `at`; 0 where there is none (RFC 3629 §4).
+[[nodiscard]] std::size_t utf8_sequence(std::string_view text, std::size_t at) noexcept;
 
 /// `key=value` for log lines: the value is quoted when it has a space, a quote, an equals sign
 /// or is empty; control bytes and invalid UTF-8 become \xNN, so that a peer's certificate cannot
