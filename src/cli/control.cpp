@@ -16,9 +16,9 @@
 #include "base/log.h"
 #include "cli/json.h"
 #include "daemon/runtime_dir.h"
-#include "protocol/families.h"
 #include "protocol/message.h"
 #include "protocol/messages.h"
+#include "transport/connect_family.h"
 #include "transport/seqpacket.h"
 
 namespace handshake::cli {
@@ -27,7 +27,7 @@ namespace {
 
 namespace control = protocol::control;
 
-constexpr int kPatienceMilliseconds = 10'000;
+constexpr milliseconds kPatience{10'000};
 
 /// Sends one request and calls `take` with every message of the answer, to its end.
 template <class Request>
@@ -39,25 +39,27 @@ Result<void> ask(const ControlOptions& options, std::uint16_t flags,
     if (!found) return tl::unexpected(found.error());
     directory = std::move(*found);
   }
-  auto socket = transport::connect_seqpacket(directory + "/control.sock");
-  if (!socket) {
-    return fail(socket.error().kind, fmt::format("is handshaked running? {}", socket.error().detail));
+  const auto connection = transport::connect_family(directory + "/control.sock", control::kFamily.name, kPatience);
+  if (!connection) {
+    return fail(connection.error().kind,
+                fmt::format("is handshaked running? {}", connection.error().detail));
   }
+  const int socket = connection->socket.get();
   protocol::MessageHeader header;
-  header.type = protocol::kControlFamilyId;
+  header.type = connection->family;
   header.flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
   header.sequence = 1;
   const auto request = protocol::build(header, Request{});
   if (!request) return tl::unexpected(request.error());
-  const auto sent = transport::send_packet(socket->get(), *request, {});
+  const auto sent = transport::send_packet(socket, *request, {});
   if (!sent) return tl::unexpected(sent.error());
   const bool dump = (flags & NLM_F_DUMP) == NLM_F_DUMP;
   while (true) {
-    pollfd ready{socket->get(), POLLIN, 0};
-    if (::poll(&ready, 1, kPatienceMilliseconds) == 0) {
+    pollfd ready{socket, POLLIN, 0};
+    if (::poll(&ready, 1, static_cast<int>(kPatience.count())) == 0) {
       return fail(ErrorKind::kTimedOut, "handshaked does not answer");
     }
-    const auto packet = transport::receive_packet(socket->get());
+    const auto packet = transport::receive_packet(socket);
     if (!packet) return tl::unexpected(packet.error());
     if (!packet->has_value()) continue;
     protocol::MessageReader reader((*packet)->bytes);

@@ -21,6 +21,13 @@ protocol::MessageHeader header_for(const protocol::MessageView& request, std::ui
   return header;
 }
 
+/// What may be asked for on this socket.
+const protocol::Controller& controller() {
+  static const protocol::Controller controller(
+      {{protocol::kControlId, &protocol::control::kFamily, 0}});
+  return controller;
+}
+
 }  // namespace
 
 ControlEndpoint::ControlEndpoint(const ControlSource& source, Sink sink)
@@ -47,7 +54,11 @@ void ControlEndpoint::answer(const protocol::MessageView& request) {
     if (bytes) sink_(std::move(*bytes));
     return bytes.has_value();
   };
-  if (request.type != protocol::kControlFamilyId) {
+  if (request.type == protocol::kControllerId) {
+    for (auto& answer : controller().answer(request)) sink_(std::move(answer));
+    return;
+  }
+  if (request.type != protocol::kControlId) {
     return refuse(Error{ErrorKind::kNotFound, "no such family here"});
   }
   if (auto checked = protocol::check(protocol::control::kFamily, request, ack); !checked) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <array>
@@ -71,16 +72,22 @@ Result<UniqueFd> listen_seqpacket(const std::string& path, mode_t mode) {
   return fd;
 }
 
-Result<UniqueFd> connect_seqpacket(const std::string& path) {
+Result<UniqueFd> connect_seqpacket(const std::string& path, milliseconds patience) {
   auto address = address_of(path);
   if (!address) return tl::unexpected(address.error());
   auto fd = seqpacket_socket();
   if (!fd) return fd;
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(patience);
+  timeval limit{};
+  limit.tv_sec = seconds.count();
+  limit.tv_usec = std::chrono::microseconds(patience - seconds).count();
+  ::setsockopt(fd->get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(fd->get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
     if (errno == ECONNREFUSED) {
       return fail(ErrorKind::kNotFound, fmt::format("connect {}: nobody listens there", path));
     }
-    return fail_errno(fmt::format("connect {}", path));
+    // EAGAIN is how a full queue says that the patience is over.
+    return fail_errno(errno == EAGAIN ? ETIMEDOUT : errno, fmt::format("connect {}", path));
   }
   return fd;
 }

@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "protocol/packet.h"
@@ -28,8 +29,10 @@ inline constexpr std::size_t kMaxFds = 253;
 /// when another process answers there; ENAMETOOLONG beyond sun_path's 107 bytes comes as EINVAL.
 [[nodiscard]] Result<UniqueFd> listen_seqpacket(const std::string& path, mode_t mode);
 
-/// Connects to `path`. Errors: ENOENT, ECONNREFUSED (as kNotFound: nobody listens), EACCES.
-[[nodiscard]] Result<UniqueFd> connect_seqpacket(const std::string& path);
+/// Connects to `path`; waits for a listener whose queue is full for `patience` at most. Errors:
+/// ENOENT, ECONNREFUSED (as kNotFound: nobody listens), EACCES, ETIMEDOUT.
+[[nodiscard]] Result<UniqueFd> connect_seqpacket(const std::string& path,
+                                                 milliseconds patience = milliseconds(10'000));
 
 /// Who is at the other end, as of its connect() or socketpair() (SO_PEERCRED).
 struct PeerCredentials {
