@@ -7,7 +7,7 @@ namespace handshake::protocol {
 
 nlctrl::PolicyDescription describe_policy(const AttributePolicy& policy) {
   nlctrl::PolicyDescription description;
-  description.type = policy.type;
+  description.type = static_cast<std::uint32_t>(policy.type);
   switch (policy.type) {
     case AttributeType::kU8:
     case AttributeType::kU16:

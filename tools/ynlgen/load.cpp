@@ -51,7 +51,7 @@ class Loader {
       problems_.add(at(node), name, "expected a map");
       return false;
     }
-    for (const auto& [key, value] : node.members) {
+    for (const YamlNode& key : node.keys) {
       if (std::find(supported.begin(), supported.end(), key.scalar) == supported.end()) {
         problems_.unsupported(at(key), name, fmt::format("key {}", key.scalar));
       }

@@ -29,7 +29,7 @@ class TreeBuilder final : public YAML::EventHandler {
   }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
-    no_anchor(mark, anchor);
+    plain(mark, "", anchor);
     add(mark, YamlNode{});
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t /*anchor*/) override {
@@ -37,40 +37,33 @@ class TreeBuilder final : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
-    no_anchor(mark, anchor);
-    // yaml-cpp gives "?" to a plain scalar and "!" to a quoted one.
-    if (!tag.empty() && tag != "?" && tag != "!") refuse(mark, "tags (!name)");
+    plain(mark, tag, anchor);
     YamlNode node;
     node.scalar = value;
     node.quoted = tag == "!";
     add(mark, std::move(node));
   }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& /*tag*/, YAML::anchor_t anchor,
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value /*style*/) override {
-    no_anchor(mark, anchor);
+    plain(mark, tag, anchor);
     open(mark, YamlNode::Kind::kSequence);
   }
   void OnSequenceEnd() override { close(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string& /*tag*/, YAML::anchor_t anchor,
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                   YAML::EmitterStyle::value /*style*/) override {
-    no_anchor(mark, anchor);
+    plain(mark, tag, anchor);
     open(mark, YamlNode::Kind::kMap);
   }
   void OnMapEnd() override { close(); }
 
  private:
-  /// A collection that is being read; `key` waits for its value.
-  struct Open {
-    YamlNode node;
-    YamlNode key;
-    bool has_key = false;
-  };
-
   [[noreturn]] static void refuse(const YAML::Mark& mark, std::string_view what) {
     throw Refusal{ErrorKind::kNotSupported, mark.line + 1, fmt::format("{}: not supported", what)};
   }
-  static void no_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
+  static void plain(const YAML::Mark& mark, std::string_view tag, YAML::anchor_t anchor) {
     if (anchor != 0) refuse(mark, "anchors (&name)");
+    // yaml-cpp gives "?" to what has no tag, and "!" to a quoted scalar.
+    if (!tag.empty() && tag != "?" && tag != "!") refuse(mark, "tags (!name)");
   }
 
   void open(const YAML::Mark& mark, YamlNode::Kind kind) {
@@ -78,13 +71,13 @@ class TreeBuilder final : public YAML::EventHandler {
       throw Refusal{ErrorKind::kInvalidArgument, mark.line + 1,
                     fmt::format("nested more than {} deep", kMaxYamlDepth)};
     }
-    Open open;
-    open.node.kind = kind;
-    open.node.line = mark.line + 1;
-    stack_.push_back(std::move(open));
+    YamlNode node;
+    node.kind = kind;
+    node.line = mark.line + 1;
+    stack_.push_back(std::move(node));
   }
   void close() {
-    YamlNode node = std::move(stack_.back().node);
+    YamlNode node = std::move(stack_.back());
     stack_.pop_back();
     place(std::move(node));
   }
@@ -97,38 +90,40 @@ class TreeBuilder final : public YAML::EventHandler {
       root_ = std::move(node);
       return;
     }
-    Open& parent = stack_.back();
-    if (parent.node.kind == YamlNode::Kind::kSequence) {
-      parent.node.items.push_back(std::move(node));
-    } else if (!parent.has_key) {
+    YamlNode& parent = stack_.back();
+    const bool is_key = parent.kind == YamlNode::Kind::kMap &&
+                        parent.keys.size() == parent.items.size();
+    if (parent.items.size() >= kMaxYamlItems) {
+      throw Refusal{ErrorKind::kInvalidArgument, node.line,
+                    fmt::format("more than {} items in one list or map", kMaxYamlItems)};
+    }
+    if (is_key) {
       take_key(parent, std::move(node));
     } else {
-      parent.node.members.emplace_back(std::move(parent.key), std::move(node));
-      parent.has_key = false;
+      parent.items.push_back(std::move(node));
     }
   }
-  static void take_key(Open& parent, YamlNode key) {
+  static void take_key(YamlNode& parent, YamlNode key) {
     if (key.kind != YamlNode::Kind::kScalar) {
       throw Refusal{ErrorKind::kInvalidArgument, key.line, "a key that is not a word"};
     }
-    if (parent.node.find(key.scalar) != nullptr) {
+    if (parent.find(key.scalar) != nullptr) {
       throw Refusal{ErrorKind::kInvalidArgument, key.line,
                     fmt::format("{}: key given twice", key.scalar)};
     }
-    parent.key = std::move(key);
-    parent.has_key = true;
+    parent.keys.push_back(std::move(key));
   }
 
   YamlNode root_;
-  std::vector<Open> stack_;
+  std::vector<YamlNode> stack_;   // the collections that are being read
   int documents_ = 0;
 };
 
 }  // namespace
 
 const YamlNode* YamlNode::find(std::string_view key) const noexcept {
-  for (const auto& [name, value] : members) {
-    if (name.scalar == key) return &value;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    if (keys[i].scalar == key) return &items[i];
   }
   return nullptr;
 }

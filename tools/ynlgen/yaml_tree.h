@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -18,15 +17,17 @@ struct YamlNode {
   Kind kind = Kind::kScalar;
   int line = 1;
   std::string scalar;
-  bool quoted = false;                                     ///< a quoted scalar is never a number
-  std::vector<YamlNode> items;                             ///< of a sequence
-  std::vector<std::pair<YamlNode, YamlNode>> members;      ///< of a map, in the file's order
+  bool quoted = false;            ///< a quoted scalar is never a number
+  std::vector<YamlNode> items;    ///< of a sequence, or the values of a map, in the file's order
+  std::vector<YamlNode> keys;     ///< of a map; keys[i] belongs to items[i]
 
   [[nodiscard]] const YamlNode* find(std::string_view key) const noexcept;
 };
 
 inline constexpr std::size_t kMaxSpecBytes = 1U << 20U;
 inline constexpr std::size_t kMaxYamlDepth = 16;
+/// Bounds the quadratic searches for duplicates.
+inline constexpr std::size_t kMaxYamlItems = 1000;
 
 /// Reads the one document in `text`. Every failure is kInvalidArgument or kNotSupported and reads
 /// "<file>:<line>: <what>".
