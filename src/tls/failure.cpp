@@ -72,7 +72,7 @@ Error explain_library_error(const Evidence& evidence) {
   if (alert == kProtocolVersion && !library.is(ERR_LIB_SSL, SSL_R_WRONG_VERSION_NUMBER)) {
     return {ErrorKind::kNotSupported, "peer does not speak TLS 1.3"};
   }
-  const std::string_view text = library.text.empty() ? "unknown reason" : library.text;
+  const std::string text = library.text.empty() ? "unknown reason" : library.text;
   if (!alert) return {ErrorKind::kInputOutput, fmt::format("TLS failed: {}", text)};
   return {ErrorKind::kInputOutput,
           fmt::format("TLS failed: {} (sent alert {} {})", text, *alert, alert_name(*alert))};
