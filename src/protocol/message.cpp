@@ -41,8 +41,10 @@ Result<std::optional<MessageView>> MessageReader::next() {
   if (rest_.empty()) return std::nullopt;
   const std::span<const std::byte> bytes = std::exchange(rest_, {});
   const auto* header = reinterpret_cast<const nlmsghdr*>(bytes.data());
+  // mnl_nlmsg_ok() compares lengths as signed numbers: 2^31 and more would pass it.
   if (!is_aligned(bytes) || bytes.size() > INT32_MAX ||
-      !mnl_nlmsg_ok(header, static_cast<int>(bytes.size()))) {
+      !mnl_nlmsg_ok(header, static_cast<int>(bytes.size())) ||
+      header->nlmsg_len > bytes.size()) {
     return fail(ErrorKind::kInvalidArgument,
                 fmt::format("netlink message: {} bytes are no whole message", bytes.size()));
   }

@@ -29,6 +29,7 @@ constexpr TypeName kTypes[] = {
 
 constexpr std::uint64_t kMaxAttributeNumber = 0x3fff;   // the two bits above are flags (NLA_F_*)
 constexpr std::uint64_t kMaxCommand = 255;              // genlmsghdr.cmd is a byte
+constexpr std::size_t kMaxFamilyName = 15;              // GENL_NAMSIZ counts the NUL
 
 using Keys = std::initializer_list<std::string_view>;
 
@@ -158,6 +159,9 @@ class Loader {
     }
     spec_.name = name_of(root, "spec");
     const std::string name = spec_.name;
+    if (name.size() > kMaxFamilyName) {
+      problems_.add(at(root), name, fmt::format("longer than {} characters", kMaxFamilyName));
+    }
     spec_.doc = text(root, "doc", name);
     const std::string protocol = text(root, "protocol", name);
     const bool legacy = protocol == "genetlink-legacy";
