@@ -53,9 +53,12 @@ std::span<const std::byte> Relay::Buffer::bytes() const noexcept {
   return {memory_.get() + begin_, end_ - begin_};
 }
 
-std::span<std::byte> Relay::Buffer::room() noexcept {
+bool Relay::Buffer::reserve() noexcept {
   if (memory_ == nullptr) memory_.reset(new (std::nothrow) std::byte[kBufferBytes]);
-  if (memory_ == nullptr) return {};
+  return memory_ != nullptr;
+}
+
+std::span<std::byte> Relay::Buffer::room() noexcept {
   return {memory_.get() + end_, kBufferBytes - end_};
 }
 
@@ -165,8 +168,8 @@ Relay::Step Relay::pump_to_consumer() {
 
 Relay::Step Relay::read_consumer() {
   if (!inner_readable_) return Step::kBlocked;
+  if (!for_peer_.reserve()) return abandon(ENOMEM, "out of memory");
   const std::span<std::byte> room = for_peer_.room();
-  if (room.empty()) return abandon(ENOMEM, "out of memory");
   const ssize_t got = ::recv(inner_.get(), room.data(), room.size(), MSG_DONTWAIT);
   if (got > 0) {
     for_peer_.filled(static_cast<std::size_t>(got));
@@ -212,9 +215,9 @@ Relay::Step Relay::close_to_peer() {
 
 Relay::Step Relay::read_peer() {
   if (!socket_readable_ || read_wants_write_) return Step::kBlocked;
+  if (!for_consumer_.reserve()) return abandon(ENOMEM, "out of memory");
   while (true) {
     const std::span<std::byte> room = for_consumer_.room();
-    if (room.empty()) return abandon(ENOMEM, "out of memory");
     if (room.size() < kRecordBytes) return Step::kMore;
     const auto got = session_->read(room);
     if (!got) {

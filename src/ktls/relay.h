@@ -78,7 +78,9 @@ class Relay {
    public:
     [[nodiscard]] bool empty() const noexcept { return begin_ == end_; }
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept;
-    /// Room at the end; empty when out of memory.
+    /// False: out of memory.
+    [[nodiscard]] bool reserve() noexcept;
+    /// What is free at the end, once reserved.
     [[nodiscard]] std::span<std::byte> room() noexcept;
     void filled(std::size_t count) noexcept { end_ += count; }
     void taken(std::size_t count) noexcept;
