@@ -14,4 +14,5 @@ target_compile_options(hs_test_tls PRIVATE -Wno-old-style-cast)  # OpenSSL's mac
 
 hs_test(tls_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/tls_handshake_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/tls_refusal_test.cpp
   LIBS hs_test_tls hs_test_pki hs_tls)
