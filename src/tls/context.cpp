@@ -11,6 +11,9 @@ namespace {
 constexpr int kSecurityLevel = 2;       // 112 bits: RSA from 2048, no SHA-1
 constexpr int kMaxIntermediates = 8;
 constexpr long kMaxChainBytes = 32 * 1024;  // a peer's claim makes us reserve this much
+// The library reserves the buffer for a record before it has anything to send. A flight with a long
+// chain takes two records for it.
+constexpr long kHandshakeFragment = 4096;
 
 /// The first list that this library, and its provider, know. From OpenSSL 3.5 on there is hybrid
 /// post-quantum key exchange; a key share for X25519 goes with it (`*`), so that a peer without it
@@ -80,6 +83,7 @@ Result<SslContextPtr> make_context(Side side, SSL_CTX_keylog_cb_func on_secret) 
   SSL_CTX_set_verify_depth(raw, kMaxIntermediates);
   SSL_CTX_set_max_cert_list(raw, kMaxChainBytes);
   SSL_CTX_set_read_ahead(raw, 0);
+  SSL_CTX_set_max_send_fragment(raw, kHandshakeFragment);
   SSL_CTX_set_keylog_callback(raw, on_secret);
   return context;
 }

@@ -211,6 +211,7 @@ tl::expected<Session::Progress, Failure> Session::State::advance() {
   }
   finished = true;
   wire.finish_handshake();
+  SSL_set_max_send_fragment(ssl.get(), SSL3_RT_MAX_PLAIN_LENGTH);  // for relays
   return Progress::kFinished;
 }
 

@@ -91,9 +91,9 @@ class Session {
     State state = State::kOk;  ///< kClosed (read only): the peer's close_notify came
   };
   [[nodiscard]] tl::expected<Io, Failure> read(std::span<std::byte> buffer);
-  /// Writes at most one record. A failure to write does not end reading: the peer's reason to go
-  /// away may be there. After kWantWrite call it again with the same bytes (others may
-  /// follow them, and they may have moved) before anything else is written.
+  /// Writes a record or more, not necessarily all bytes. After kWantWrite call it again with the
+  /// same bytes (others may follow them, and they may have moved) before anything else is written.
+  /// A failure to write does not end reading: the peer's reason to go away may be there.
   [[nodiscard]] tl::expected<Io, Failure> write(std::span<const std::byte> bytes);
   /// Ends our direction; reading goes on. kFinished: sent. Not while a write() is unfinished.
   [[nodiscard]] tl::expected<Progress, Failure> close_notify();

@@ -15,4 +15,13 @@ target_compile_options(hs_test_tls PRIVATE -Wno-old-style-cast)  # OpenSSL's mac
 hs_test(tls_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/tls_handshake_test.cpp
           ${CMAKE_CURRENT_LIST_DIR}/tls_refusal_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/tls_stream_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/tls_credential_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/tls_names_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/tls_wire_test.cpp
+  LIBS hs_test_tls hs_test_pki hs_tls)
+
+# Replaces the allocators, so it is alone.
+hs_test(tls_memory_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/tls_memory_test.cpp
   LIBS hs_test_tls hs_test_pki hs_tls)
