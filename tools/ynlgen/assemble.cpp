@@ -5,6 +5,7 @@
 #include <map>
 
 #include "ynlgen/names.h"
+#include "ynlgen/plan.h"
 #include "ynlgen/problems.h"
 #include "ynlgen/spec.h"
 
@@ -355,6 +356,54 @@ void collect(const Spec& spec, std::vector<Definition>& definitions, Problems& p
   }
 }
 
+// --- Names in C++ ------------------------------------------------------------------------------
+
+/// Different names of the language can become one in C++ ("a-1" and "a1", or a nest called like a
+/// message).
+void unique_identifiers(const std::vector<Definition>& definitions, Problems& problems) {
+  Seen<std::string> globals(problems);
+  for (const Definition& definition : definitions) {
+    const bool is_const = definition.kind == Definition::Kind::kConst;
+    globals.add((is_const ? "k" : "") + pascal_case(definition.name), definition.source,
+                definition.name, "C++ name");
+    Seen<std::string> entries(problems);
+    for (const Entry& entry : definition.entries) {
+      entries.add("k" + pascal_case(entry.name), definition.source, entry.name, "C++ name");
+    }
+  }
+}
+
+void unique_identifiers(const Spec& spec, const std::vector<Definition>& definitions,
+                        Problems& problems) {
+  Seen<std::string> names(problems);
+  for (const Definition& definition : definitions) {
+    if (definition.kind == Definition::Kind::kConst) continue;
+    names.add(pascal_case(definition.name), definition.source, definition.name, "C++ name");
+  }
+  for (const AttributeSet& set : spec.sets) {
+    const std::string set_name = pascal_case(set.name);
+    names.add(set_name + "Attribute", set.source, set.name, "C++ name");
+    Seen<std::string> attributes(problems);
+    for (const Attribute& attribute : set.attributes) {
+      attributes.add(pascal_case(attribute.name), attribute.source, attribute.name, "C++ name");
+      if (attribute.type == Type::kNestTypeValue) {
+        names.add(type_value_struct(attribute), attribute.source, attribute.name, "C++ name");
+      }
+      Seen<std::string> levels(problems);
+      levels.add("value", attribute.source, attribute.name, "C++ name");
+      for (const std::string& level : attribute.type_value) {
+        levels.add(snake_case(level), attribute.source, attribute.name, "C++ name");
+      }
+    }
+  }
+  for (const AttributeSet* set : nests_of(spec)) {
+    names.add(pascal_case(set->name), set->source, set->name, "C++ name");
+  }
+  for (const PlannedMessage& message : messages_of(spec)) {
+    names.add(message.struct_name, message.operation->source, message.operation->name, "C++ name");
+  }
+}
+
 }  // namespace
 
 Result<Model> assemble(std::vector<Input> inputs) {
@@ -383,10 +432,15 @@ Result<Model> assemble(std::vector<Input> inputs) {
     }
     unresolved.push_back(spec);
     Resolver(spec, problems).resolve();
-    collect(spec, model.definitions, problems);
+    if (!problems.any()) collect(spec, model.definitions, problems);
     if (problems.any()) return tl::unexpected<Error>(problems.error());
     model.families.push_back(Family{input.cpp_namespace, input.base, std::move(spec)});
   }
+  unique_identifiers(model.definitions, problems);
+  for (const Family& family : model.families) {
+    unique_identifiers(family.spec, model.definitions, problems);
+  }
+  if (problems.any()) return tl::unexpected<Error>(problems.error());
   return model;
 }
 

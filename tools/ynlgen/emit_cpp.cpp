@@ -337,7 +337,7 @@ void emit_nest_struct(Out& out, const AttributeSet& set) {
   out.line("  [[nodiscard]] static Result<{}> parse_nest(std::span<const std::byte> attributes,",
            name);
   out.line("      std::uint32_t offset, {0}Unknown unknown, {0}ExtAck& ack);", kRuntime);
-  out.line("  void put({}MessageBuilder& builder) const;", kRuntime);
+  out.line("  void put({}MessageBuilder& builder_) const;", kRuntime);
   out.line("  friend bool operator==(const {0}&, const {0}&) = default;", name);
   out.line("}};");
   out.blank();
@@ -352,7 +352,7 @@ void emit_message_struct(Out& out, const PlannedMessage& message) {
   emit_fields(out, attributes_of(message));
   out.line("  [[nodiscard]] static Result<{}> parse(std::span<const std::byte> attributes,", name);
   out.line("      {0}Unknown unknown, {0}ExtAck& ack);", kRuntime);
-  out.line("  void put({}MessageBuilder& builder) const;", kRuntime);
+  out.line("  void put({}MessageBuilder& builder_) const;", kRuntime);
   out.line("  friend bool operator==(const {0}&, const {0}&) = default;", name);
   out.line("}};");
   out.blank();
@@ -506,16 +506,19 @@ void emit_parse_body(Out& out, std::string_view name, std::string_view table,
 }
 
 // --- Building ----------------------------------------------------------------------------------
+//
+// Locals and parameters end in an underscore and fields are reached through `this`: no attribute
+// can be named so that it gets in their way.
 
 void emit_put_value(Out& out, std::string_view indent, const Attribute& attribute,
                     std::string_view value) {
   switch (attribute.type) {
     case Type::kFlag: break;
     case Type::kString:
-      out.line("{}builder.put_string({}, {});", indent, attribute.number, value);
+      out.line("{}builder_.put_string({}, {});", indent, attribute.number, value);
       break;
     case Type::kBinary:
-      out.line("{}builder.put_bytes({}, {});", indent, attribute.number, value);
+      out.line("{}builder_.put_bytes({}, {});", indent, attribute.number, value);
       break;
     case Type::kU8:
     case Type::kU16:
@@ -524,28 +527,28 @@ void emit_put_value(Out& out, std::string_view indent, const Attribute& attribut
     case Type::kS32:
     case Type::kS64: {
       const std::string_view type = scalar_type(attribute.type);
-      out.line("{}builder.put<{}>({}, {});", indent, type, attribute.number,
+      out.line("{}builder_.put<{}>({}, {});", indent, type, attribute.number,
                is_enum_class(attribute) ? fmt::format("static_cast<{}>({})", type, value)
                                         : std::string(value));
       break;
     }
     case Type::kNest:
-      out.line("{}const std::size_t nest = builder.begin_nest({});", indent, attribute.number);
-      out.line("{}({}).put(builder);", indent, value);
-      out.line("{}builder.end_nest(nest);", indent);
+      out.line("{}const std::size_t nest_ = builder_.begin_nest({});", indent, attribute.number);
+      out.line("{}({}).put(builder_);", indent, value);
+      out.line("{}builder_.end_nest(nest_);", indent);
       break;
     case Type::kNestTypeValue: {
-      out.line("{}const auto& entry = {};", indent, value);
-      out.line("{}const std::size_t nest = builder.begin_nest({});", indent, attribute.number);
+      out.line("{}const auto& entry_ = {};", indent, value);
+      out.line("{}const std::size_t nest_ = builder_.begin_nest({});", indent, attribute.number);
       for (std::size_t level = 0; level < attribute.type_value.size(); ++level) {
-        out.line("{}const std::size_t level_{} = builder.begin_nest(entry.{});", indent, level,
+        out.line("{}const std::size_t level_{}_ = builder_.begin_nest(entry_.{});", indent, level,
                  snake_case(attribute.type_value[level]));
       }
-      out.line("{}entry.value.put(builder);", indent);
+      out.line("{}entry_.value.put(builder_);", indent);
       for (std::size_t level = attribute.type_value.size(); level > 0; --level) {
-        out.line("{}builder.end_nest(level_{});", indent, level - 1);
+        out.line("{}builder_.end_nest(level_{}_);", indent, level - 1);
       }
-      out.line("{}builder.end_nest(nest);", indent);
+      out.line("{}builder_.end_nest(nest_);", indent);
       break;
     }
     case Type::kIndexedArray:
@@ -554,25 +557,25 @@ void emit_put_value(Out& out, std::string_view indent, const Attribute& attribut
 }
 
 void emit_put(Out& out, const Attribute& attribute) {
-  const std::string field = snake_case(attribute.name);
+  const std::string field = "this->" + snake_case(attribute.name);
   if (attribute.type == Type::kFlag) {
-    out.line("  if ({}) builder.put_flag({});", field, attribute.number);
+    out.line("  if ({}) builder_.put_flag({});", field, attribute.number);
   } else if (attribute.type == Type::kIndexedArray) {
     // Array attributes are older than the nested flag and go without it.
     const std::string flag = fmt::format("{}MessageBuilder::NestFlag::kNone", kRuntime);
     out.line("  if (!{}.empty()) {{", field);
-    out.line("    const std::size_t array = builder.begin_nest({}, {});", attribute.number, flag);
-    out.line("    std::uint16_t index = 1;");
-    out.line("    for (const auto& element : {}) {{", field);
-    out.line("      const std::size_t nest = builder.begin_nest(index++, {});", flag);
-    out.line("      element.put(builder);");
-    out.line("      builder.end_nest(nest);");
+    out.line("    const std::size_t array_ = builder_.begin_nest({}, {});", attribute.number, flag);
+    out.line("    std::uint16_t index_ = 1;");
+    out.line("    for (const auto& element_ : {}) {{", field);
+    out.line("      const std::size_t nest_ = builder_.begin_nest(index_++, {});", flag);
+    out.line("      element_.put(builder_);");
+    out.line("      builder_.end_nest(nest_);");
     out.line("    }}");
-    out.line("    builder.end_nest(array);");
+    out.line("    builder_.end_nest(array_);");
     out.line("  }}");
   } else if (attribute.multi) {
-    out.line("  for (const auto& value : {}) {{", field);
-    emit_put_value(out, "    ", attribute, "value");
+    out.line("  for (const auto& item_ : {}) {{", field);
+    emit_put_value(out, "    ", attribute, "item_");
     out.line("  }}");
   } else {
     out.line("  if ({}) {{", field);
@@ -583,7 +586,7 @@ void emit_put(Out& out, const Attribute& attribute) {
 
 void emit_put_function(Out& out, std::string_view name,
                        const std::vector<const Attribute*>& attributes) {
-  out.line("void {}::put([[maybe_unused]] {}MessageBuilder& builder) const {{", name, kRuntime);
+  out.line("void {}::put([[maybe_unused]] {}MessageBuilder& builder_) const {{", name, kRuntime);
   for (const Attribute* attribute : attributes) emit_put(out, *attribute);
   out.line("}}");
   out.blank();

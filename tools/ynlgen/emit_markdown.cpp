@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <iterator>
 
 #include <fmt/format.h>
@@ -64,6 +65,14 @@ std::string type_text(const Attribute& attribute) {
   return result;
 }
 
+std::vector<const Attribute*> by_number(const AttributeSet& set) {
+  std::vector<const Attribute*> result;
+  for (const Attribute& attribute : set.attributes) result.push_back(&attribute);
+  std::sort(result.begin(), result.end(),
+            [](const Attribute* a, const Attribute* b) { return a->number < b->number; });
+  return result;
+}
+
 void emit_definitions(Markdown& out, const Model& model) {
   out.line("## Values\n");
   out.line("| name | kind | values | meaning |\n|---|---|---|---|");
@@ -114,9 +123,9 @@ void emit_family(Markdown& out, const Model& model, const Family& family) {
     out.line("### {}: attribute set {}\n", spec.name, set.name);
     if (!set.doc.empty()) out.line("{}\n", plain(set.doc));
     out.line("| attribute | no. | type | meaning |\n|---|---|---|---|");
-    for (const Attribute& attribute : set.attributes) {
-      out.line("| {} | {} | {} | {} |", attribute.name, attribute.number, type_text(attribute),
-               plain(attribute.doc));
+    for (const Attribute* attribute : by_number(set)) {
+      out.line("| {} | {} | {} | {} |", attribute->name, attribute->number, type_text(*attribute),
+               plain(attribute->doc));
     }
     out.line("");
   }
@@ -131,6 +140,11 @@ std::string emit_markdown(const Model& model) {
   out.line("Generic netlink messages in host byte order, over AF_NETLINK to the kernel and over\n"
            "AF_UNIX SOCK_SEQPACKET to our service. A string's terminating NUL is always sent and\n"
            "may be missing; its length limit does not count it.\n");
+  out.line("A family's number is asked of the controller (family nlctrl, number 16) by GETFAMILY;\n"
+           "what its requests may carry, by GETPOLICY. Every request is checked against that policy\n"
+           "before anything looks at it; a refusal is an NLMSG_ERROR whose extended ack has a\n"
+           "sentence, the offset of the attribute and the policy that it broke. A service refuses\n"
+           "attributes it does not know; an agent skips them.\n");
   for (const Family& family : model.families) emit_family(out, model, family);
   emit_definitions(out, model);
   return out.take();

@@ -144,12 +144,14 @@ class Loader {
     return value;
   }
 
+  /// `min` in place of what is no number from `min` to `max`.
   std::uint64_t number(const YamlNode& node, std::string_view name, std::string_view key,
-                       std::uint64_t max) {
+                       std::uint64_t min, std::uint64_t max) {
     const std::optional<std::uint64_t> value = parse_number<std::uint64_t>(node);
-    if (value && *value <= max) return *value;
-    problems_.add(at(node), name, fmt::format("{}: expected a number up to {}", key, max));
-    return 0;
+    if (value && *value >= min && *value <= max) return *value;
+    problems_.add(at(node), name,
+                  fmt::format("{}: expected a number from {} to {}", key, min, max));
+    return min;
   }
 
   void top(const YamlNode& root) {
@@ -170,7 +172,7 @@ class Loader {
     }
     if (const YamlNode* version = root.find("version")) {
       if (!legacy) problems_.unsupported(at(*version), name, "version outside genetlink-legacy");
-      spec_.version = static_cast<std::uint8_t>(number(*version, name, "version", 255));
+      spec_.version = static_cast<std::uint8_t>(number(*version, name, "version", 1, 255));
     }
     for (const std::string_view key : {"doc", "attribute-sets", "operations"}) {
       if (root.find(key) == nullptr) problems_.add(at(root), name, fmt::format("no {}", key));
@@ -196,7 +198,7 @@ class Loader {
     if (type == "const") {
       map(node, result.name, {"type", "name", "doc", "value"});
       if (const YamlNode* value = node.find("value")) {
-        result.value = number(*value, result.name, "value", UINT32_MAX);
+        result.value = number(*value, result.name, "value", 0, UINT32_MAX);
       } else {
         problems_.add(at(node), result.name, "no value");
       }
@@ -214,7 +216,7 @@ class Loader {
     const std::uint64_t max = result.kind == Definition::Kind::kFlags ? 31 : UINT32_MAX;
     std::uint64_t next = 0;
     if (const YamlNode* start = node.find("value-start")) {
-      next = number(*start, result.name, "value-start", max);
+      next = number(*start, result.name, "value-start", 0, max);
     }
     const YamlNode* list = node.find("entries");
     if (list == nullptr || list->items.empty()) {
@@ -230,7 +232,7 @@ class Loader {
         if (!map(item, entry.name, {"name", "value", "doc"})) continue;
         entry.doc = text(item, "doc", entry.name);
         if (const YamlNode* value = item.find("value")) {
-          next = number(*value, entry.name, "value", max);
+          next = number(*value, entry.name, "value", 0, max);
         }
       }
       if (next > max) {
@@ -275,9 +277,9 @@ class Loader {
     }
     result.doc = text(node, "doc", result.name);
     if (const YamlNode* value = node.find("value")) {
-      next = number(*value, result.name, "value", kMaxAttributeNumber);
+      next = number(*value, result.name, "value", 1, kMaxAttributeNumber);
     }
-    if (next == 0 || next > kMaxAttributeNumber) {
+    if (next > kMaxAttributeNumber) {
       problems_.add(at(node), result.name,
                     fmt::format("attribute numbers are 1 to {}", kMaxAttributeNumber));
     }
@@ -410,13 +412,13 @@ class Loader {
       if (directional) {
         problems_.unsupported(at(*value), result.name, "value beside enum-model directional");
       }
-      next = number(*value, result.name, "value", kMaxCommand);
+      next = number(*value, result.name, "value", 1, kMaxCommand);
     }
-    if (!directional && (next == 0 || next > kMaxCommand)) {
+    if (next > kMaxCommand) {
       problems_.add(at(node), result.name, fmt::format("commands are 1 to {}", kMaxCommand));
     }
-    const auto command = directional ? std::nullopt
-                                     : std::optional(static_cast<std::uint8_t>(next++));
+    std::optional<std::uint8_t> command;
+    if (!directional) command = static_cast<std::uint8_t>(next++);
     result.do_exchange = exchange(node, "do", result.name, command);
     result.dump_exchange = exchange(node, "dump", result.name, command);
     if (const YamlNode* event = node.find("event")) {
@@ -462,7 +464,7 @@ class Loader {
       if (command) {
         problems_.unsupported(at(*value), name, "value without enum-model directional");
       }
-      result.command = static_cast<std::uint8_t>(number(*value, name, "value", kMaxCommand));
+      result.command = static_cast<std::uint8_t>(number(*value, name, "value", 1, kMaxCommand));
     }
     if (result.command == 0) problems_.add(at(node), name, "no value");
     if (const YamlNode* attributes = node.find("attributes")) {

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+hs_test(ynlgen_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/ynlgen_test.cpp LIBS ynlgen_lib)
+
+# Whatever ynlgen can generate compiles and works, also what our own specs do not need.
+set(hs_example ${CMAKE_CURRENT_LIST_DIR}/../data/specs)
+ynlgen_generate(hs_example_files example handshake::example
+                feature=${hs_example}/every-feature.yaml
+                extension:feature=${hs_example}/extension.yaml)
+hs_test(ynlgen_generated_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/ynlgen_generated_test.cpp ${hs_example_files}
+  LIBS hs_protocol)
