@@ -17,12 +17,6 @@ std::string_view trimmed(std::string_view text) {
 
 }  // namespace
 
-std::string Problem::text() const {
-  std::string where = line == 0 ? file : fmt::format("{}:{}:{}", file, line, column);
-  if (!key.empty()) where += fmt::format(": {}", key);
-  return fmt::format("{}: {}{}", where, fatal ? "" : "warning: ", reason);
-}
-
 IniFile parse_ini(std::string path, std::string_view text, std::vector<Problem>& problems) {
   IniFile file{std::move(path), {}};
   std::size_t number = 0;

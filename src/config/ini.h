@@ -6,20 +6,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/problem.h"
+
 namespace handshake::config {
 
-/// One thing wrong with a file, for people: "file:line:column: key: reason".
-struct Problem {
-  std::string file;
-  std::size_t line = 0;    ///< from 1; 0 when the file as a whole is meant
-  std::size_t column = 0;  ///< from 1, in bytes
-  std::string key;         ///< may be empty
-  std::string reason;
-  bool fatal = true;       ///< false: a warning
-
-  [[nodiscard]] std::string text() const;
-  friend bool operator==(const Problem&, const Problem&) = default;
-};
+using handshake::Problem;
 
 /// One `key = value` line. Blanks around both are not part of them (a trailing blank in a path has
 /// cost others hours).
