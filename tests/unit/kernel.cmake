@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+# A kernel with net/handshake, in this process.
+add_library(hs_test_kernel STATIC ${CMAKE_SOURCE_DIR}/tests/support/fake_kernel.cpp)
+target_include_directories(hs_test_kernel PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_link_libraries(hs_test_kernel PUBLIC hs_transport GTest::gtest)
+hs_compile_options(hs_test_kernel)
+
+hs_test(netlink_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/netlink_test.cpp
+  LIBS hs_test_kernel hs_transport)
