@@ -16,6 +16,7 @@ function(hs_compile_options target)
     -Wold-style-cast -Woverloaded-virtual -Wimplicit-fallthrough -Wswitch-enum
     $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety -Wno-missing-field-initializers>
     $<$<CXX_COMPILER_ID:GNU>:-Wno-missing-field-initializers>
+    $<$<BOOL:${HS_FUZZ}>:-fsanitize=fuzzer-no-link>
     $<$<BOOL:${HS_WERROR}>:-Werror>)
   if(HS_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${HS_SANITIZE} -fno-omit-frame-pointer
