@@ -8,3 +8,7 @@ hs_compile_options(hs_test_kernel)
 hs_test(netlink_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/netlink_test.cpp
   LIBS hs_test_kernel hs_transport)
+
+hs_test(keyring_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/keyring_test.cpp
+  LIBS hs_keyring PkgConfig::KEYUTILS)
