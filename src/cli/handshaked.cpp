@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "agent/worker.h"
+#include "agent/serve.h"
 #include "base/log.h"
 #include "cli/exit_code.h"
 #include "config/load.h"
@@ -31,7 +31,7 @@ int worker_main() {
   if (!settings) return complain(settings.error());
   ::close(daemon::kWorkerSettingsFd);
   const Log log = stderr_log((*settings)->log_level, fmt::format("handshaked-worker[{}]", ::getpid()));
-  return agent::run_worker(UniqueFd(daemon::kWorkerChannelFd), *settings, log);
+  return agent::run_worker(daemon::kWorkerChannelFd, *settings, log);
 }
 
 int daemon_main(int argc, char** argv) {

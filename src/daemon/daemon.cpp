@@ -26,6 +26,7 @@
 #include "protocol/messages.h"
 #include "service/agent_endpoint.h"
 #include "service/consumer_endpoint.h"
+#include "service/facts_reader.h"
 #include "service/reaper.h"
 #include "service/service.h"
 #include "transport/packet_stream.h"
@@ -198,7 +199,15 @@ class Daemon {
         },
         [raw](std::vector<std::byte> bytes, std::vector<UniqueFd> fds) {
           raw->send(std::move(bytes), std::move(fds));
-        });
+        },
+        service::OffThread{&facts_reader_,
+                                             [this](std::function<void()> work) {
+                                               loop_.post([this, work = std::move(work)] {
+                                                 work();
+                                                 arm_deadline();
+                                               });
+                                             }},
+        [this, id](const Error&) { loop_.post([this, id] { consumers_.erase(id); }); });
     consumers_.emplace(id, Consumer{std::move(*stream), std::move(endpoint)});
   }
 
@@ -420,6 +429,7 @@ class Daemon {
   std::shared_ptr<const config::Settings> settings_;
   Journal journal_;
   service::Reaper reaper_;
+  service::FactsReader facts_reader_;
   service::Service service_;
   Workers workers_;
   TimePoint started_;

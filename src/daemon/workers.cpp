@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/epoll.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -137,7 +137,8 @@ Result<void> Workers::start_one() {
   worker.pid = *pid;
   worker.generation = generation_;
   worker.started = Clock::now();
-  worker.pidfd.reset(::pidfd_open(*pid, 0));
+  // glibc 2.36 declares pidfd_open() without C linkage.
+  worker.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0)));
   const WorkerId id = worker.id;
   Result<EventLoop::Watch> watch;
   if (!worker.pidfd) {
