@@ -299,11 +299,11 @@ def same_file(sent, received, what):
                       f"({os.path.getsize(received)} of {os.path.getsize(sent)} bytes)")
 
 
-def finish(ours, seconds, status=0):
-    """Waits for one of our programs and demands its exit status."""
-    got = ours.wait(seconds)
+def finish(program, seconds, status=0):
+    """Waits for a program and demands its exit status."""
+    got = program.wait(seconds)
     if got != status:
-        raise Failure(f"{ours.name} ended with status {got} instead of {status}\n{ours.transcript()}")
+        raise Failure(f"{program.name} ended with status {got} instead of {status}\n{program.transcript()}")
 
 
 def exchange(ours, peer, ours_sends, peer_sends=None, seconds=60, while_open=None):
@@ -335,7 +335,9 @@ def exchange(ours, peer, ours_sends, peer_sends=None, seconds=60, while_open=Non
     same_file(peer_sends or ours_sends, ours.out, f"{peer.name} to {ours.name}")
     if peer_sends:
         same_file(ours_sends, peer.out, f"{ours.name} to {peer.name}")
-    peer.stop()
+        finish(peer, 15)  # which says whether the peer, too, saw a clean end
+    else:
+        peer.stop()  # a server for more than one connection
 
 
 # RFC 8446 section 6.
