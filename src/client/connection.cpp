@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/connection.h"
 
-#include <linux/genetlink.h>
 #include <linux/netlink.h>
 #include <poll.h>
 
 #include <cstring>
 #include <utility>
 
+#include "protocol/families.h"
 #include "protocol/message.h"
 #include "protocol/messages.h"
 #include "transport/seqpacket.h"
@@ -25,10 +25,11 @@ Expected<std::uint16_t> read_family(const protocol::Packet& packet, const std::s
   if (view.type == NLMSG_ERROR) {
     const auto ack = protocol::parse_ack(view);
     if (!ack) return refuse(EIO, path + ": " + ack.error().detail);
-    return refuse(EIO, path + ": no family " + std::string(protocol::consumer::kFamily.name) +
-                           ": " + std::strerror(ack->error));
+    return refuse(EIO, path + ": " + std::string(protocol::consumer::kFamily.name) + ": " +
+                           (ack->ext.message.empty() ? std::strerror(ack->error)
+                                                     : ack->ext.message));
   }
-  if (view.type != GENL_ID_CTRL) {
+  if (view.type != protocol::kControllerId) {
     return refuse(EIO, path + ": an answer that is not the controller's");
   }
   protocol::ExtAck problem;
@@ -44,15 +45,14 @@ Expected<std::uint16_t> read_family(const protocol::Packet& packet, const std::s
 
 }  // namespace
 
-Expected<Connection> connect_service(const std::string& path) {
-  const TimePoint deadline = Clock::now() + kAnswerDeadline;
-  auto socket = transport::connect_seqpacket(path, kAnswerDeadline);
+Expected<Connection> connect_service(const std::string& path, milliseconds patience) {
+  auto socket = transport::connect_seqpacket(path, patience);
   if (!socket) return refuse(std::move(socket.error()));
 
   protocol::nlctrl::GetfamilyRequest request;
   request.family_name = std::string(protocol::consumer::kFamily.name);
   protocol::MessageHeader header;
-  header.type = GENL_ID_CTRL;
+  header.type = protocol::kControllerId;
   header.flags = NLM_F_REQUEST;
   const auto bytes = protocol::build(header, request);
   if (!bytes) return refuse(bytes.error());
@@ -60,6 +60,7 @@ Expected<Connection> connect_service(const std::string& path) {
   const auto sent = transport::send_packet(socket->get(), *bytes, {});
   if (!sent) return refuse(EIO, path + ": " + sent.error().detail);
 
+  const TimePoint deadline = Clock::now() + patience;
   while (true) {
     auto packet = transport::receive_packet(socket->get());
     if (!packet) return refuse(EIO, path + ": " + packet.error().detail);

@@ -20,7 +20,8 @@ struct Connection {
 };
 
 /// Connects and asks the controller for the family, as with any generic netlink service. Blocks
-/// for at most kAnswerDeadline twice. ENOENT nobody listens, EACCES, EIO no answer or a wrong one.
-[[nodiscard]] Expected<Connection> connect_service(const std::string& path);
+/// for at most twice `patience`. ENOENT nobody listens, EACCES, EIO no answer or a wrong one.
+[[nodiscard]] Expected<Connection> connect_service(const std::string& path,
+                                                   milliseconds patience = kAnswerDeadline);
 
 }  // namespace handshake::client

@@ -68,21 +68,23 @@ class Listing {
 
 // --- Connection --------------------------------------------------------------------------------
 
-Expected<std::unique_ptr<Context>> Context::create(std::string path) {
+Expected<std::unique_ptr<Context>> Context::create(std::string path, milliseconds patience) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return refuse(errno, "epoll_create1 failed");
   UniqueFd signal(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!signal) return refuse(errno, "eventfd failed");
   if (!add_to_epoll(epoll.get(), signal.get())) return refuse(errno, "epoll_ctl failed");
   std::unique_ptr<Context> context(
-      new Context(std::move(path), std::move(epoll), std::move(signal)));
+      new Context(std::move(path), patience, std::move(epoll), std::move(signal)));
   const MutexLock lock(context->mutex_);
   if (auto connected = context->connect(); !connected) return tl::unexpected(connected.error());
   return context;
 }
 
-Context::Context(std::string path, UniqueFd epoll, UniqueFd signal)
-    : path_(std::move(path)), epoll_(std::move(epoll)), signal_(std::move(signal)) {}
+Context::Context(std::string path, milliseconds patience, UniqueFd epoll, UniqueFd signal)
+    : path_(std::move(path)),
+      patience_(patience),
+      epoll_(std::move(epoll)), signal_(std::move(signal)) {}
 
 Context::~Context() {
   Requests left;
@@ -110,7 +112,7 @@ Expected<void> Context::connect() {
 
 Expected<Connection> Context::connect_unlocked() {
   const Unlocked unlocked(mutex_);
-  return connect_service(path_);
+  return connect_service(path_, patience_);
 }
 
 Expected<void> Context::adopt(Connection connection) {
@@ -223,7 +225,7 @@ Expected<void> Context::send(std::span<const std::byte> message, std::span<const
 
 Expected<void> Context::ask(Exchange& exchange, std::uint32_t sequence,
                             std::span<const std::byte> message, std::span<const UniqueFd> fds) {
-  const TimePoint deadline = Clock::now() + kAnswerDeadline;
+  const TimePoint deadline = Clock::now() + patience_;
   const Listing<std::uint32_t, Exchange*> listed(exchanges_, sequence, &exchange);
   auto sent = send(message, fds, deadline);
   if (sent) {
@@ -300,13 +302,30 @@ Expected<void> Context::take_cancel_reply(const protocol::MessageView& message) 
                                                             protocol::Unknown::kSkip, problem);
   if (!reply) return refuse(reply.error());
   const auto found = exchanges_.find(message.sequence);
-  if (found == exchanges_.end() || found->second->error || found->second->submitted != nullptr ||
-      !reply->cancelled) {
+  if (found == exchanges_.end() || found->second->error || !found->second->cancels ||
+      found->second->cancels != reply->id || !reply->cancelled) {
     return refuse(EIO, "a reply for nothing");
   }
-  found->second->error = 0;
-  found->second->cancelled = *reply->cancelled != 0;
-  wake(found->second->waiter);
+  Exchange& exchange = *found->second;
+  exchange.error = 0;
+  wake(exchange.waiter);
+  const auto target = by_id_.find(*exchange.cancels);
+  if (*reply->cancelled == 0 || target == by_id_.end() ||
+      target->second->state != Request::State::kOutstanding) {
+    return {};
+  }
+  // Done here, by the reader, because nobody else can wake a reader out of poll().
+  Request& request = *target->second;
+  exchange.cancelled = true;
+  exchange.release = std::exchange(request.release, nullptr);
+  exchange.cookie = request.cookie;
+  if (request.waiter != nullptr) {
+    request.state = Request::State::kCancelled;
+    wake(*request.waiter);
+  } else {
+    requests_.erase(target->second);
+    by_id_.erase(target);
+  }
   return {};
 }
 
@@ -418,14 +437,13 @@ Expected<std::uint64_t> Context::submit(const Submission& submission, std::uint6
 }
 
 Expected<bool> Context::cancel(std::uint64_t id) {
-  hs_release* release = nullptr;
-  void* cookie = nullptr;
+  Exchange exchange;
+  exchange.cancels = id;
   {
     const MutexLock lock(mutex_);
     if (id == 0 || id >= next_id_) return refuse(EINVAL, "no such request was submitted");
-    auto found = by_id_.find(id);
+    const auto found = by_id_.find(id);
     if (found == by_id_.end() || found->second->state != Request::State::kOutstanding) return false;
-
     protocol::consumer::CancelRequest message;
     message.id = id;
     protocol::MessageHeader header;
@@ -434,26 +452,11 @@ Expected<bool> Context::cancel(std::uint64_t id) {
     header.sequence = next_sequence_++;
     const auto bytes = protocol::build(header, message);
     if (!bytes) return refuse(bytes.error());
-    Exchange exchange;
-    const auto asked = ask(exchange, header.sequence, *bytes, {});
-    if (!asked && asked.error().number != EIO) return tl::unexpected(asked.error());
-    if (!asked || !exchange.cancelled.value_or(false)) return false;
-
-    found = by_id_.find(id);
-    if (found == by_id_.end() || found->second->state != Request::State::kOutstanding) return false;
-    Request& request = *found->second;
-    release = std::exchange(request.release, nullptr);
-    cookie = request.cookie;
-    if (request.waiter != nullptr) {
-      request.state = Request::State::kCancelled;
-      wake(*request.waiter);
-    } else {
-      requests_.erase(found->second);
-      by_id_.erase(found);
-    }
+    // Should the service be gone, the request ends with EIO: too late for a cancel.
+    static_cast<void>(ask(exchange, header.sequence, *bytes, {}));
   }
-  if (release != nullptr) release(cookie);
-  return true;
+  if (exchange.release != nullptr) exchange.release(exchange.cookie);
+  return exchange.cancelled;
 }
 
 Expected<ResultPtr> Context::wait(std::uint64_t id, std::optional<milliseconds> timeout) {

@@ -48,12 +48,15 @@ struct Submission {
 /// function at any time, but for the destructor, which needs it for itself.
 ///
 /// Threads that wait (for an answer, in wait()) share the socket: one of them, the reader, polls
-/// it and hands everybody what arrived for them; when it leaves, another takes over. dispatch()
-/// reads only when there is no reader. Callbacks and the checks of a finished socket run without
-/// the lock.
+/// it and hands everybody what arrived for them; when it leaves, another takes over. What ends a
+/// wait happens on the reader, or shuts the socket down: nothing else gets a reader out of poll().
+/// So dispatch() reads only when there is no reader. Callbacks and the checks of a finished socket
+/// run without the lock.
 class Context {
  public:
-  [[nodiscard]] static Expected<std::unique_ptr<Context>> create(std::string path);
+  /// `patience` is how long the service may take for an answer.
+  [[nodiscard]] static Expected<std::unique_ptr<Context>> create(
+      std::string path, milliseconds patience = kAnswerDeadline);
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
   /// Ends what has not ended: releases, no callbacks.
@@ -89,7 +92,10 @@ class Context {
     std::optional<int> error;
     std::string detail;
     std::shared_ptr<const std::string> loss;
-    std::optional<bool> cancelled;  ///< of a CANCEL
+    std::optional<std::uint64_t> cancels;  ///< of a CANCEL: the request
+    bool cancelled = false;                ///< it won; the release is the caller's to run
+    hs_release* release = nullptr;
+    void* cookie = nullptr;
     [[nodiscard]] std::string text() const;
   };
   struct Request {
@@ -118,7 +124,7 @@ class Context {
   };
   using Requests = std::list<Request>;
 
-  Context(std::string path, UniqueFd epoll, UniqueFd signal);
+  Context(std::string path, milliseconds patience, UniqueFd epoll, UniqueFd signal);
 
   /// Makes sure that there is a connection, letting the lock go meanwhile.
   [[nodiscard]] Expected<void> connect() HS_REQUIRES(mutex_);
@@ -159,6 +165,7 @@ class Context {
   [[nodiscard]] static Expected<void> fill(Request& request);
 
   const std::string path_;
+  const milliseconds patience_;
   const UniqueFd epoll_;   ///< holds the socket and signal_
   const UniqueFd signal_;  ///< eventfd: readable while ready_ is not empty
 
