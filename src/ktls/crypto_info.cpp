@@ -47,4 +47,14 @@ Result<CryptoInfo> make_crypto_info(tls::Cipher cipher, const tls::TrafficSecret
   return fail(ErrorKind::kNotSupported, "unknown cipher suite");
 }
 
+Result<KernelKeys> make_kernel_keys(tls::Side side, tls::Cipher cipher,
+                                    const tls::TrafficSecrets& secrets) {
+  auto clients = make_crypto_info(cipher, secrets.client);
+  if (!clients) return tl::unexpected(clients.error());
+  auto servers = make_crypto_info(cipher, secrets.server);
+  if (!servers) return tl::unexpected(servers.error());
+  if (side == tls::Side::kClient) return KernelKeys{std::move(*clients), std::move(*servers)};
+  return KernelKeys{std::move(*servers), std::move(*clients)};
+}
+
 }  // namespace handshake::ktls

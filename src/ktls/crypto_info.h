@@ -19,4 +19,12 @@ using CryptoInfo = tls::SecretBytes<64>;
 [[nodiscard]] Result<CryptoInfo> make_crypto_info(tls::Cipher cipher,
                                                   const tls::TrafficSecret& secret);
 
+/// Both directions as `side` sees them: a client sends with the client's secret.
+struct KernelKeys {
+  CryptoInfo sending;    ///< TLS_TX
+  CryptoInfo receiving;  ///< TLS_RX
+};
+[[nodiscard]] Result<KernelKeys> make_kernel_keys(tls::Side side, tls::Cipher cipher,
+                                                  const tls::TrafficSecrets& secrets);
+
 }  // namespace handshake::ktls

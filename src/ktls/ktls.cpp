@@ -21,10 +21,8 @@ namespace {
 
 constexpr char kUpperLayer[] = "tls";
 
-Result<void> set_keys(int fd, int direction, tls::Cipher cipher, const tls::TrafficSecret& secret) {
-  auto info = make_crypto_info(cipher, secret);
-  if (!info) return tl::unexpected(info.error());
-  const auto bytes = info->view();
+Result<void> set_keys(int fd, int direction, tls::Cipher cipher, const CryptoInfo& info) {
+  const auto bytes = info.view();
   if (::setsockopt(fd, SOL_TLS, direction, bytes.data(), static_cast<socklen_t>(bytes.size())) ==
       0) {
     return {};
@@ -92,12 +90,11 @@ Result<void> try_cipher(tls::Cipher cipher) {
 
 Result<void> install(int fd, tls::Side side, tls::Cipher cipher,
                      const tls::TrafficSecrets& secrets) {
-  const bool client = side == tls::Side::kClient;
+  auto keys = make_kernel_keys(side, cipher, secrets);
+  if (!keys) return tl::unexpected(keys.error());
   if (auto done = set_upper_layer(fd); !done) return done;
-  if (auto done = set_keys(fd, TLS_TX, cipher, client ? secrets.client : secrets.server); !done) {
-    return done;
-  }
-  return set_keys(fd, TLS_RX, cipher, client ? secrets.server : secrets.client);
+  if (auto done = set_keys(fd, TLS_TX, cipher, keys->sending); !done) return done;
+  return set_keys(fd, TLS_RX, cipher, keys->receiving);
 }
 
 ProbeResult probe() {

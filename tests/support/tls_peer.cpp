@@ -85,6 +85,7 @@ Peer::Peer(const PeerOptions& options)
   SSL_CTX* context = context_.get();
   SSL_CTX_set_max_proto_version(context, options.max_version);
   SSL_CTX_set_num_tickets(context, options.tickets);
+  if (options.security_level >= 0) SSL_CTX_set_security_level(context, options.security_level);
   if (options.identity != nullptr) use_identity(context, *options.identity);
   const bool verify = !options.server || options.ask_for_certificate;
   if (!options.trusted_pem.empty()) {

@@ -29,6 +29,7 @@ struct PeerOptions {
   /// Application data that leaves together with the Finished (a server's: before it has seen the
   /// client's).
   std::string with_finished;
+  int security_level = -1;         ///< OpenSSL's default
   std::size_t hello_padding = 0;   ///< a client's extension of that size
 };
 

@@ -88,19 +88,15 @@ TEST_P(EveryCipher, OpensWhatThePeerSendsAndSealsWhatItReads) {
   peer.write("the last record");
   link.send(peer.take_output());
 
-  const auto& secrets = session->secrets();
-  const auto receiving =
-      make_crypto_info(cipher, side == Side::kClient ? secrets.server : secrets.client);
-  const auto sending =
-      make_crypto_info(cipher, side == Side::kClient ? secrets.client : secrets.server);
-  ASSERT_TRUE(receiving && sending);
+  const auto keys = make_kernel_keys(side, cipher, session->secrets());
+  ASSERT_TRUE(keys) << keys.error().detail;
   const auto records =
-      test_tls::open_records(unpack(cipher, *receiving), link.take_unread());
+      test_tls::open_records(unpack(cipher, keys->receiving), link.take_unread());
   ASSERT_TRUE(records);
   EXPECT_EQ(records->front().content, "record 0");
   EXPECT_EQ(records->back().content, "the last record");
 
-  peer.receive(test_tls::seal_record(unpack(cipher, *sending), {23, "sent by the kernel"}, 0));
+  peer.receive(test_tls::seal_record(unpack(cipher, keys->sending), {23, "sent by the kernel"}, 0));
   EXPECT_EQ(peer.read(), "sent by the kernel");
 }
 

@@ -277,6 +277,15 @@ TEST(SessionFacts, AreNotAskedForByAServerThatDoesNotAsk) {
   EXPECT_FALSE(session->facts().peer_authenticated);
 }
 
+TEST(Server, SendsItsChainAndNothingOfItsTrustStore) {
+  const Link link = Link::unix_pair();
+  const auto session = session_on(link, test_tls::server());  // the CA is in its trust store
+  Peer peer(peer_for(Side::kServer));
+  ASSERT_TRUE(test_tls::shake_hands(*session, peer, link));
+  ASSERT_TRUE(peer.finished());
+  EXPECT_EQ(sk_X509_num(SSL_get_peer_cert_chain(peer.ssl())), 1);
+}
+
 TEST(Client, PresentsItsCertificateOnlyWhenTold) {
   for (const bool present : {false, true}) {
     const Link link = Link::unix_pair();

@@ -29,6 +29,7 @@ constexpr int kBadCertificate = 42;
 constexpr int kUnsupportedCertificate = 43;
 constexpr int kCertificateRevoked = 44;
 constexpr int kCertificateExpired = 45;
+constexpr int kIllegalParameter = 47;
 constexpr int kUnknownCa = 48;
 constexpr int kProtocolVersion = 70;
 constexpr int kCertificateRequired = 116;
@@ -159,12 +160,48 @@ TEST(AClientRefuses, AnAddressThatIsWrittenAsADnsName) {
 }
 
 TEST(AClientRefuses, AWildcardForAPartOfALabelOrForMoreThanOne) {
-  for (const std::string& name : {std::string("se*.test"), std::string("*.test")}) {
+  for (const std::string& wanted : {std::string("a.server.lan.test"), std::string("server.test")}) {
     LeafOptions options = leaf();
-    options.dns_names = {name};
-    const std::string wanted = name == "*.test" ? "a.server.test" : "server.test";
+    options.dns_names = {"*.lan.test", "ser*.lan.test", "s*.test"};
     expect_rejected(refuse_server(ca().issue(options), wanted), kBadCertificate, "is not for");
   }
+  LeafOptions partial = leaf();
+  partial.dns_names = {"ser*.lan.test"};
+  expect_rejected(refuse_server(ca().issue(partial), "server.lan.test"), kBadCertificate,
+                  "is not for");
+}
+
+TEST(AClientRefuses, AServerWithAWeakKey) {
+  LeafOptions options = leaf();
+  options.key_type = test_pki::KeyType::kRsa1024;
+  PeerOptions peer;
+  peer.server = true;
+  const Issued identity = ca().issue(options);
+  peer.identity = &identity;
+  peer.security_level = 0;
+  const auto refused = run(test_tls::load(test_tls::source({}, {ca().certificate_pem()})),
+                           client_for("server.test"), peer);
+  expect_rejected(refused, kBadCertificate, "EE certificate key too weak");
+}
+
+TEST(AClientRefuses, AChainThatIsTooLong) {
+  std::vector<Authority> chain;
+  chain.push_back(ca().intermediate("0"));
+  while (chain.size() < 9) chain.push_back(chain.back().intermediate(std::to_string(chain.size())));
+  const auto refused = refuse_server(chain.back().issue(leaf()), "server.test");
+  EXPECT_EQ(refused.failure.error.kind, ErrorKind::kRejected) << refused.failure.error.detail;
+  EXPECT_EQ(refused.seen_by_peer, kUnknownCa);
+}
+
+TEST(AClientRefuses, AChainOfTooManyBytes) {
+  Issued identity = ca().issue(leaf());
+  std::string padding = ca().certificate_pem();
+  for (int i = 0; i < 7; ++i) padding += padding;  // 128 certificates of some 500 bytes
+  identity.chain_pem += padding;
+  const auto refused = refuse_server(identity, "server.test");
+  EXPECT_EQ(refused.failure.error.kind, ErrorKind::kInputOutput);
+  EXPECT_EQ(refused.failure.alert, kIllegalParameter) << refused.failure.error.detail;
+  EXPECT_EQ(refused.seen_by_peer, kIllegalParameter);
 }
 
 TEST(AClientRefuses, AServerWithAClientsCertificate) {
