@@ -28,6 +28,8 @@ namespace {
 constexpr std::size_t kMaxFileSize = std::size_t{16} << 20;
 constexpr std::string_view kSystemTrustStore = "/etc/ssl/certs/ca-certificates.crt";
 constexpr std::string_view kCredentialPrefix = "credential ";
+constexpr std::string_view kClientSection = "authenticate.client";
+constexpr std::string_view kServerSection = "authenticate.server";
 
 Result<std::string> read_file(const std::string& path, struct stat& file) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -58,14 +60,13 @@ std::optional<std::uint64_t> number_of(std::string_view text) {
 }
 
 /// Words separated by blanks, commas or semicolons (tlshd's lists use the latter).
-std::vector<std::string_view> words_of(std::string_view text) {
+std::vector<std::string_view> words_of(std::string_view text, std::string_view separators = " \t,;") {
   std::vector<std::string_view> words;
-  constexpr std::string_view kSeparators = " \t,;";
   while (true) {
-    const auto first = text.find_first_not_of(kSeparators);
+    const auto first = text.find_first_not_of(separators);
     if (first == std::string_view::npos) return words;
     text.remove_prefix(first);
-    const auto end = std::min(text.find_first_of(kSeparators), text.size());
+    const auto end = std::min(text.find_first_of(separators), text.size());
     words.push_back(text.substr(0, end));
     text.remove_prefix(end);
   }
@@ -87,6 +88,7 @@ class Loader {
     }
     const IniFile ini = parse_ini(settings_.path, *text, problems_);
     for (const IniSection& section : ini.sections) read_section(section);
+    make_kernel_credentials();
     return finish();
   }
 
@@ -114,15 +116,19 @@ class Loader {
     if (section.name == "debug") return read_debug(section);
     if (section.name == "service") return read_service(section);
     if (section.name.starts_with(kCredentialPrefix)) return read_credential(section);
-    if (section.name == "authenticate" || section.name == "authenticate.client" ||
-        section.name == "authenticate.server") {
-      problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]",
-                                  "is for kernel consumers, which this version does not serve yet",
-                                  false});
-      return;
+    if (section.name == "authenticate") return read_authenticate(section);
+    if (is_kernel_section(section.name)) return gather_kernel_section(section);
+    if (section.name == "main") {
+      return section_problem(section.name, section.line,
+                             "not used since ktls-utils 0.10: see [debug]", false);
     }
-    problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]",
-                                "unknown section, expected [debug], [service] or [credential NAME]"});
+    section_problem(section.name, section.line,
+                    "unknown section, expected [debug], [service], [credential NAME] or tlshd's "
+                    "[authenticate], [authenticate.client], [authenticate.server]");
+  }
+
+  void section_problem(const std::string& name, std::size_t line, std::string reason, bool fatal = true) {
+    problems_.push_back(Problem{settings_.path, line, 1, "[" + name + "]", std::move(reason), fatal});
   }
 
   /// Walks the entries of one of our sections: unknown and repeated keys are errors, except that
@@ -150,20 +156,143 @@ class Loader {
     }
   }
 
+  // --- tlshd's sections ---------------------------------------------------------------------------
+  //
+  // They were written for a reader that takes no offence (GLib's key file): sections and keys that
+  // stand twice, unknown keys and malformed numbers are warnings here.
+
   void read_debug(const IniSection& section) {
     for (const IniEntry& entry : section.entries) {
       if (entry.key == "loglevel") {
-        const auto level = number_of(entry.value);
-        if (!level) {
-          problem(entry, fmt::format("\"{}\" is not a number; 0 is terse, 1 and up is debug", entry.value));
-        } else {
-          settings_.log_level = *level == 0 ? LogLevel::kInfo : LogLevel::kDebug;
-        }
-      } else if (entry.key != "tls" && entry.key != "nl" && entry.key != "delay_done") {
+        settings_.log_level = debug_level(entry) ? LogLevel::kDebug : LogLevel::kInfo;
+      } else if (entry.key == "tls") {
+        settings_.debug_tls = debug_level(entry);
+      } else if (entry.key == "nl") {
+        settings_.debug_netlink = debug_level(entry);
+      } else if (entry.key != "delay_done") {
         problem(entry, "unknown key in tlshd's section [debug]", false);
       }
     }
   }
+
+  bool debug_level(const IniEntry& entry) {
+    const auto level = number_of(entry.value);
+    if (!level) {
+      problem(entry, fmt::format("\"{}\" is not a number, taken as 0; 0 is terse, 1 and up is debug",
+                                 entry.value), false);
+    }
+    return level.value_or(0) > 0;
+  }
+
+  void read_authenticate(const IniSection& section) {
+    settings_.serve_kernel = true;
+    for (const IniEntry& entry : section.entries) {
+      if (entry.key != "keyrings") {
+        problem(entry, "unknown key in tlshd's section [authenticate]", false);
+        continue;
+      }
+      settings_.keyrings.clear();
+      for (std::string_view name : words_of(entry.value, ";")) {
+        name.remove_prefix(std::min(name.find_first_not_of(" \t"), name.size()));
+        name = name.substr(0, name.find_last_not_of(" \t") + 1);
+        if (!name.empty()) settings_.keyrings.emplace_back(name);
+      }
+    }
+  }
+
+  /// Possibly "authenticate.server blue": for the kernel requests of one namespace.
+  static bool is_kernel_section(const std::string& name) {
+    for (const std::string_view role : {kClientSection, kServerSection}) {
+      if (name == role || name.starts_with(std::string(role) + " ")) return true;
+    }
+    return false;
+  }
+
+  void gather_kernel_section(const IniSection& section) {
+    settings_.serve_kernel = true;
+    IniSection& whole = kernel_sections_.try_emplace(section.name, IniSection{section.name, section.line, {}})
+                            .first->second;
+    whole.entries.insert(whole.entries.end(), section.entries.begin(), section.entries.end());
+  }
+
+  void make_kernel_credentials() {
+    if (!settings_.serve_kernel) return;
+    for (const std::string_view role : {kClientSection, kServerSection}) {
+      const std::string name(role);
+      kernel_sections_.try_emplace(name, IniSection{name, 0, {}});
+    }
+    for (const auto& [name, section] : kernel_sections_) make_kernel_credential(section);
+  }
+
+  void make_kernel_credential(const IniSection& section) {
+    KernelCredential kernel;
+    CredentialSettings& credential = kernel.credential;
+    credential.name = section.name;
+    credential.client = section.name.starts_with(kClientSection);
+    credential.server = !credential.client;
+    if (const auto blank = section.name.find(' '); blank != std::string::npos) {
+      kernel.netns = section.name.substr(section.name.find_first_not_of(' ', blank));
+      if (std::find(settings_.netns.begin(), settings_.netns.end(), kernel.netns) == settings_.netns.end()) {
+        section_problem(section.name, section.line,
+                        fmt::format("\"{}\" is not in netns of [service]", kernel.netns));
+      }
+    }
+    // The last one counts, as in tlshd.
+    std::map<std::string_view, const IniEntry*> last;
+    constexpr std::array<std::string_view, 8> kKnown{
+        "x509.truststore", "x509.crl", "x509.certificate", "x509.private_key", "x509.pq.certificate",
+        "x509.pq.private_key", "x509.extended_key_usage", "client_auth"};
+    for (const IniEntry& entry : section.entries) {
+      if (std::find(kKnown.begin(), kKnown.end(), entry.key) == kKnown.end()) {
+        problem(entry, fmt::format("unknown key in tlshd's section [{}]", section.name), false);
+      } else if (const IniEntry*& known = last[entry.key]; std::exchange(known, &entry) != nullptr) {
+        problem(entry, "stands above already; this line counts", false);
+      }
+    }
+    const auto given = [&](std::string_view key) -> const IniEntry* {
+      const auto found = last.find(key);
+      if (found == last.end()) return nullptr;
+      if (!found->second->value.empty()) return found->second;
+      problem(*found->second, "empty, taken as not set", false);
+      return nullptr;
+    };
+    if (const IniEntry* entry = given("x509.truststore")) {
+      if (auto file = content_of(*entry)) credential.trust_store.push_back(std::move(*file));
+    } else {
+      read_system_trust(credential, section);
+    }
+    if (const IniEntry* entry = given("x509.crl")) {
+      if (auto file = content_of(*entry)) credential.crls.push_back(std::move(*file));
+    }
+    read_kernel_pair(credential, given("x509.pq.certificate"), given("x509.pq.private_key"), true);
+    read_kernel_pair(credential, given("x509.certificate"), given("x509.private_key"), false);
+    if (const IniEntry* entry = given("x509.extended_key_usage")) read_extended_key_usage(*entry, credential);
+    if (const IniEntry* entry = given("client_auth")) {
+      if (credential.client) {
+        problem(*entry, "is for [authenticate.server]", false);
+      } else {
+        read_client_auth(*entry, credential);
+      }
+    }
+    settings_.kernel_credentials.push_back(std::move(kernel));
+  }
+
+  void read_kernel_pair(CredentialSettings& credential, const IniEntry* certificate,
+                        const IniEntry* private_key, bool post_quantum) {
+    if (certificate == nullptr && private_key == nullptr) return;
+    if (certificate == nullptr || private_key == nullptr) {
+      const IniEntry& alone = certificate != nullptr ? *certificate : *private_key;
+      return problem(alone, "not used: a certificate and its private key go together", false);
+    }
+    auto chain = content_of(*certificate);
+    // tlshd complains of a key that others may read and takes it; so do we where it is tlshd's file.
+    auto key = content_of(*private_key, Secrecy::kWarned);
+    if (chain && key) {
+      credential.key_pairs.push_back(KeyPair{std::move(*chain), std::move(*key), post_quantum});
+    }
+  }
+
+  // --- Our sections --------------------------------------------------------------------------------
 
   void read_service(const IniSection& section) {
     read_keys(section,
@@ -172,7 +301,24 @@ class Loader {
                 }},
                {"timeout_ms", [&](const IniEntry& entry) {
                   settings_.default_timeout = milliseconds(bounded(entry, 1, 3'600'000).value_or(1));
-                }}});
+                }},
+               {"netns", [&](const IniEntry& entry) { read_netns(entry); }}});
+  }
+
+  void read_netns(const IniEntry& entry) {
+    settings_.netns.clear();
+    for (const std::string_view word : words_of(entry.value)) {
+      const bool path = word.starts_with('/');
+      if (!path && (word.find('/') != std::string_view::npos || word == "." || word == "..")) {
+        problem(entry, fmt::format("\"{}\" is neither self, nor a name of /run/netns, nor an absolute "
+                                   "path", word));
+      } else if (std::find(settings_.netns.begin(), settings_.netns.end(), word) != settings_.netns.end()) {
+        problem(entry, fmt::format("\"{}\" stands here twice", word));
+      } else {
+        settings_.netns.emplace_back(word);
+      }
+    }
+    if (settings_.netns.empty()) problem(entry, "expected self, names of /run/netns or absolute paths");
   }
 
   std::optional<std::uint64_t> bounded(const IniEntry& entry, std::uint64_t low, std::uint64_t high) {
@@ -191,7 +337,10 @@ class Loader {
     return std::nullopt;
   }
 
-  std::optional<FileContent> content_of(const IniEntry& entry, bool secret = false) {
+  /// What becomes of a file that others may read or change.
+  enum class Secrecy { kNone, kWarned, kRequired };
+
+  std::optional<FileContent> content_of(const IniEntry& entry, Secrecy secrecy = Secrecy::kNone) {
     if (entry.value.empty()) {
       problem(entry, "expected the path of a file");
       return std::nullopt;
@@ -203,10 +352,11 @@ class Loader {
       problem(entry, content.error().detail);
       return std::nullopt;
     }
-    if (secret && (file.st_mode & (S_IRWXO | S_IWGRP)) != 0) {
+    if (secrecy != Secrecy::kNone && (file.st_mode & (S_IRWXO | S_IWGRP)) != 0) {
       problem(entry, fmt::format("{} is a private key that others may read or change (mode {:04o}): "
-                                 "chmod 0600 it", path, file.st_mode & 07777U));
-      return std::nullopt;
+                                 "chmod 0600 it", path, file.st_mode & 07777U),
+              secrecy == Secrecy::kRequired);
+      if (secrecy == Secrecy::kRequired) return std::nullopt;
     }
     return FileContent{path, std::move(*content)};
   }
@@ -214,13 +364,14 @@ class Loader {
   void read_credential(const IniSection& section) {
     CredentialSettings credential;
     credential.name = section.name.substr(kCredentialPrefix.size());
-    const auto section_problem = [&](std::string reason) {
-      problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]", std::move(reason)});
+    const auto wrong = [&](std::string reason) {
+      section_problem(section.name, section.line, std::move(reason));
     };
     if (credential.name.empty() || credential.name.size() > 255) {
-      section_problem("the credential's name must have 1 to 255 bytes");
+      wrong("the credential's name must have 1 to 255 bytes");
     }
-    if (!names_.insert(credential.name).second) section_problem("a credential of this name stands above");
+    if (is_kernel_section(credential.name)) wrong("this name is reserved for kernel consumers");
+    if (!names_.insert(credential.name).second) wrong("a credential of this name stands above");
     bool system_trust = true;
     bool role_given = false;
     bool listed = false;
@@ -244,7 +395,7 @@ class Loader {
           }},
          {"x509.private_key", [&](const IniEntry& entry) {
             ++key_entries;
-            if (auto file = content_of(entry, true)) private_keys.push_back(std::move(*file));
+            if (auto file = content_of(entry, Secrecy::kRequired)) private_keys.push_back(std::move(*file));
           }},
          {"x509.truststore", [&](const IniEntry& entry) {
             system_trust = false;
@@ -253,18 +404,9 @@ class Loader {
          {"x509.crl", [&](const IniEntry& entry) {
             if (auto file = content_of(entry)) credential.crls.push_back(std::move(*file));
           }},
-         {"x509.extended_key_usage", [&](const IniEntry& entry) {
-            if (entry.value != "check" && entry.value != "ignore") {
-              problem(entry, fmt::format("\"{}\" is neither check nor ignore", entry.value));
-            }
-            credential.check_extended_key_usage = entry.value != "ignore";
-          }},
-         {"client_auth", [&](const IniEntry& entry) {
-            if (entry.value != "request" && entry.value != "require") {
-              problem(entry, fmt::format("\"{}\" is neither request nor require", entry.value));
-            }
-            credential.require_client_certificate = entry.value == "require";
-          }},
+         {"x509.extended_key_usage",
+          [&](const IniEntry& entry) { read_extended_key_usage(entry, credential); }},
+         {"client_auth", [&](const IniEntry& entry) { read_client_auth(entry, credential); }},
          {"allow.users", [&](const IniEntry& entry) {
             listed = true;
             read_users(entry, credential.access);
@@ -275,23 +417,37 @@ class Loader {
           }},
          {"allow.ports", [&](const IniEntry& entry) { read_ports(entry, credential.access); }}},
         {"x509.certificate", "x509.private_key", "x509.truststore", "x509.crl"});
-    if (!role_given) section_problem("role is missing: client, server or both");
+    if (!role_given) wrong("role is missing: client, server or both");
     if (certificate_entries != key_entries) {
-      section_problem(fmt::format("{} x509.certificate but {} x509.private_key: they pair in order",
+      wrong(fmt::format("{} x509.certificate but {} x509.private_key: they pair in order",
                                   certificate_entries, key_entries));
     }
     for (std::size_t i = 0; i < std::min(certificates.size(), private_keys.size()); ++i) {
       credential.key_pairs.push_back(KeyPair{std::move(certificates[i]), std::move(private_keys[i])});
     }
     if (credential.server && certificate_entries == 0) {
-      section_problem("a server needs x509.certificate and x509.private_key");
+      wrong("a server needs x509.certificate and x509.private_key");
     }
     if (!listed) {
-      problems_.push_back(Problem{settings_.path, section.line, 1, "[" + section.name + "]",
-                                  "nobody may use it: neither allow.users nor allow.groups is set", false});
+      section_problem(section.name, section.line,
+                      "nobody may use it: neither allow.users nor allow.groups is set", false);
     }
     if (system_trust) read_system_trust(credential, section);
     settings_.credentials.push_back(std::move(credential));
+  }
+
+  void read_extended_key_usage(const IniEntry& entry, CredentialSettings& credential) {
+    if (entry.value != "check" && entry.value != "ignore") {
+      problem(entry, fmt::format("\"{}\" is neither check nor ignore", entry.value));
+    }
+    credential.check_extended_key_usage = entry.value != "ignore";
+  }
+
+  void read_client_auth(const IniEntry& entry, CredentialSettings& credential) {
+    if (entry.value != "request" && entry.value != "require") {
+      problem(entry, fmt::format("\"{}\" is neither request nor require", entry.value));
+    }
+    credential.require_client_certificate = entry.value == "require";
   }
 
   void read_system_trust(CredentialSettings& credential, const IniSection& section) {
@@ -351,6 +507,7 @@ class Loader {
   std::filesystem::path directory_;
   std::vector<Problem> problems_;
   std::set<std::string> names_;
+  std::map<std::string, IniSection> kernel_sections_;
 };
 
 }  // namespace

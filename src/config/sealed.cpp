@@ -94,6 +94,29 @@ constexpr auto kFile = [](auto& stream, auto& file) {
   stream.string(file.content);
 };
 constexpr auto kInteger = [](auto& stream, auto& value) { integer(stream, value); };
+constexpr auto kString = [](auto& stream, auto& value) { stream.string(value); };
+
+constexpr auto kCredential = [](auto& stream, auto& credential) {
+  stream.string(credential.name);
+  integer(stream, credential.client);
+  integer(stream, credential.server);
+  list(stream, credential.key_pairs, [](auto& s, auto& pair) {
+    kFile(s, pair.certificate);
+    kFile(s, pair.private_key);
+    integer(s, pair.post_quantum);
+  });
+  list(stream, credential.trust_store, kFile);
+  list(stream, credential.crls, kFile);
+  integer(stream, credential.require_client_certificate);
+  integer(stream, credential.check_extended_key_usage);
+  list(stream, credential.access.users, kInteger);
+  list(stream, credential.access.groups, kInteger);
+  integer(stream, credential.access.everybody);
+  list(stream, credential.access.ports, [](auto& s, auto& range) {
+    integer(s, range.first);
+    integer(s, range.last);
+  });
+};
 
 template <class Stream, class AnySettings>
 void transfer(Stream& stream, AnySettings& settings) {
@@ -107,26 +130,16 @@ void transfer(Stream& stream, AnySettings& settings) {
   } else {
     stream.number(static_cast<std::uint64_t>(settings.default_timeout.count()));
   }
-  list(stream, settings.credentials, [](auto& s, auto& credential) {
-    s.string(credential.name);
-    integer(s, credential.client);
-    integer(s, credential.server);
-    list(s, credential.key_pairs, [](auto& inner, auto& pair) {
-      kFile(inner, pair.certificate);
-      kFile(inner, pair.private_key);
-    });
-    list(s, credential.trust_store, kFile);
-    list(s, credential.crls, kFile);
-    integer(s, credential.require_client_certificate);
-    integer(s, credential.check_extended_key_usage);
-    list(s, credential.access.users, kInteger);
-    list(s, credential.access.groups, kInteger);
-    integer(s, credential.access.everybody);
-    list(s, credential.access.ports, [](auto& inner, auto& range) {
-      integer(inner, range.first);
-      integer(inner, range.last);
-    });
+  list(stream, settings.credentials, kCredential);
+  integer(stream, settings.serve_kernel);
+  list(stream, settings.kernel_credentials, [](auto& s, auto& kernel) {
+    kCredential(s, kernel.credential);
+    s.string(kernel.netns);
   });
+  list(stream, settings.keyrings, kString);
+  list(stream, settings.netns, kString);
+  integer(stream, settings.debug_tls);
+  integer(stream, settings.debug_netlink);
 }
 
 }  // namespace

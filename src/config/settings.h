@@ -23,6 +23,8 @@ struct FileContent {
 struct KeyPair {
   FileContent certificate;
   FileContent private_key;
+  /// Of tlshd's x509.pq.*: left out where the TLS library has no post-quantum signatures.
+  bool post_quantum = false;
 };
 
 struct PortRange {
@@ -39,7 +41,7 @@ struct AccessList {
   std::vector<PortRange> ports;
 };
 
-/// A `[credential NAME]` section.
+/// A `[credential NAME]` section, or one of the built-in ones (see KernelCredential).
 struct CredentialSettings {
   std::string name;
   bool client = false;  ///< may be used for clienthello
@@ -52,6 +54,14 @@ struct CredentialSettings {
   AccessList access;
 };
 
+/// tlshd's [authenticate.client] and [authenticate.server]: what kernel consumers' requests use.
+/// They are credentials of that name ("authenticate.client blue" where a section is for one
+/// namespace only) and stand apart from the others, so that no program can name them.
+struct KernelCredential {
+  CredentialSettings credential;  ///< client or server, not both; its access list is empty
+  std::string netns;              ///< as in `netns`; empty: every namespace without its own
+};
+
 /// Everything the daemon and its workers run with. Immutable once loaded and validated; shared as
 /// std::shared_ptr<const Settings> and swapped whole on reload.
 struct Settings {
@@ -60,6 +70,16 @@ struct Settings {
   unsigned workers = 0;  ///< 0: one per core
   milliseconds default_timeout{30'000};
   std::vector<CredentialSettings> credentials;
+
+  // For kernel consumers. None of their three sections: this daemon does not serve the kernel.
+  bool serve_kernel = false;
+  std::vector<KernelCredential> kernel_credentials;  ///< one for each role, more for namespaces
+  /// Besides .nvme, .nfs and .nfsd: names or serials.
+  std::vector<std::string> keyrings;
+  /// Whose kernel requests are served: "self", names of /run/netns, absolute paths.
+  std::vector<std::string> netns{"self"};
+  bool debug_tls = false;      ///< workers log their steps
+  bool debug_netlink = false;  ///< messages to and from the kernel are logged
 };
 
 }  // namespace handshake::config

@@ -142,8 +142,9 @@ TEST_F(ConfigFile, EveryProblemIsReportedWithPlaceKeyAndReason) {
       (std::vector<std::string>{
           "config:2:9: workers: \"many\" is not a number from 1 to 1024",
           "config:3:1: workers: already set in line 2",
-          "config:4:1: speed: unknown key in [service], expected one of: timeout_ms, workers",
-          "config:5:1: [nonsense]: unknown section, expected [debug], [service] or [credential NAME]",
+          "config:4:1: speed: unknown key in [service], expected one of: netns, timeout_ms, workers",
+          "config:5:1: [nonsense]: unknown section, expected [debug], [service], [credential NAME] or "
+          "tlshd's [authenticate], [authenticate.client], [authenticate.server]",
           "config:6:1: [credential a]: 1 x509.certificate but 0 x509.private_key: they pair in order",
           "config:7:6: role: \"peer\" is none of client, server, both",
           "config:8:18: x509.certificate: open absent.pem: No such file or directory",
@@ -198,6 +199,202 @@ TEST_F(ConfigFile, SettingsSurviveSealedMemory) {
   EXPECT_EQ(settings.credentials[0].key_pairs.at(0).private_key.content, "KEY");
   EXPECT_EQ(settings.credentials[0].access.ports.at(1).last, 8100);
   EXPECT_TRUE(settings.credentials[0].require_client_certificate);
+}
+
+// --- tlshd's sections --------------------------------------------------------------------------------
+
+/// The built-in credential of that name; a test that has none ends here.
+const KernelCredential& kernel_credential(const Loaded& loaded, const std::string& name) {
+  for (const KernelCredential& kernel : loaded.settings->kernel_credentials) {
+    if (kernel.credential.name == name) return kernel;
+  }
+  throw std::runtime_error("no kernel credential " + name);
+}
+
+class TlshdFile : public ConfigFile {
+ protected:
+  void SetUp() override {
+    ConfigFile::SetUp();
+    write("pq.pem", "PQ CERTIFICATE", 0644);
+    write("pq-key.pem", "PQ KEY", 0600);
+    write("crl.pem", "CRL", 0644);
+  }
+};
+
+/// The structure of the file that ktls-utils 1.4.0 installs: everything is commented out.
+constexpr const char* kAsInstalled = R"(#
+# See tlshd.conf(5) for details.
+#
+
+[debug]
+loglevel=0
+tls=0
+nl=0
+
+[authenticate]
+#keyrings= <keyring>;<keyring>;<keyring>
+
+[authenticate.client]
+#x509.truststore= <pathname>
+
+[authenticate.server]
+#x509.truststore= <pathname>
+)";
+
+TEST_F(TlshdFile, TheFileAsInstalledIsTakenAsItIs) {
+  const Loaded loaded = load_text(kAsInstalled);
+  for (const Problem& problem : loaded.problems) {
+    // Nothing but a machine without a trust store.
+    EXPECT_NE(problem.reason.find("the system has none"), std::string::npos) << problem.text();
+  }
+  ASSERT_NE(loaded.settings, nullptr);
+  EXPECT_TRUE(loaded.settings->serve_kernel);
+  EXPECT_EQ(loaded.settings->log_level, LogLevel::kInfo);
+  EXPECT_FALSE(loaded.settings->debug_tls || loaded.settings->debug_netlink);
+  EXPECT_TRUE(loaded.settings->keyrings.empty());
+  EXPECT_EQ(loaded.settings->netns, std::vector<std::string>{"self"});
+  EXPECT_TRUE(loaded.settings->credentials.empty());
+  ASSERT_EQ(loaded.settings->kernel_credentials.size(), 2U);
+  EXPECT_TRUE(kernel_credential(loaded, "authenticate.client").credential.client);
+  EXPECT_FALSE(kernel_credential(loaded, "authenticate.client").credential.server);
+  EXPECT_TRUE(kernel_credential(loaded, "authenticate.server").credential.server);
+  EXPECT_TRUE(kernel_credential(loaded, "authenticate.server").credential.key_pairs.empty());
+}
+
+constexpr const char* kEveryOption = R"(
+[debug]
+loglevel=2
+tls=1
+nl=1
+delay_done=3
+[authenticate]
+keyrings=.nfs; mykeys ;0x1234;
+[authenticate.client]
+x509.truststore=ca.pem
+x509.crl=crl.pem
+x509.certificate=cert.pem 
+x509.private_key=key.pem
+x509.pq.certificate=pq.pem
+x509.pq.private_key=pq-key.pem
+x509.extended_key_usage=ignore
+[authenticate.server]
+x509.truststore=ca.pem
+x509.certificate=cert.pem
+x509.private_key=key.pem
+client_auth=require
+)";
+
+TEST_F(TlshdFile, EveryOptionOfTlshdConfIsRead) {
+  const Loaded loaded = load_text(kEveryOption);
+  EXPECT_EQ(texts(loaded.problems), std::vector<std::string>{});
+  ASSERT_NE(loaded.settings, nullptr);
+  EXPECT_EQ(loaded.settings->log_level, LogLevel::kDebug);
+  EXPECT_TRUE(loaded.settings->debug_tls && loaded.settings->debug_netlink);
+  EXPECT_EQ(loaded.settings->keyrings, (std::vector<std::string>{".nfs", "mykeys", "0x1234"}));
+  const CredentialSettings& client = kernel_credential(loaded, "authenticate.client").credential;
+  EXPECT_EQ(client.trust_store.at(0).content, "CA");
+  EXPECT_EQ(client.crls.at(0).content, "CRL");
+  EXPECT_FALSE(client.check_extended_key_usage);
+  ASSERT_EQ(client.key_pairs.size(), 2U);
+  EXPECT_EQ(client.key_pairs[0].certificate.content, "PQ CERTIFICATE");
+  EXPECT_TRUE(client.key_pairs[0].post_quantum);
+  EXPECT_EQ(client.key_pairs[1].certificate.content, "CERTIFICATE");
+  EXPECT_EQ(client.key_pairs[1].private_key.content, "KEY");
+  EXPECT_FALSE(client.key_pairs[1].post_quantum);
+  const CredentialSettings& server = kernel_credential(loaded, "authenticate.server").credential;
+  EXPECT_TRUE(server.require_client_certificate);
+  EXPECT_TRUE(server.check_extended_key_usage);
+  EXPECT_TRUE(server.crls.empty());
+}
+
+TEST_F(TlshdFile, NoProgramMayUseWhatIsTheKernels) {
+  const Loaded loaded = load_text(kEveryOption);
+  for (const KernelCredential& kernel : loaded.settings->kernel_credentials) {
+    const AccessList& access = kernel.credential.access;
+    EXPECT_TRUE(!access.everybody && access.users.empty() && access.groups.empty());
+  }
+  EXPECT_TRUE(loaded.settings->credentials.empty());
+  EXPECT_EQ(problems_of("[credential authenticate.client]\nrole=client\nx509.truststore=ca.pem\nallow.users=*\n"),
+            (std::vector<std::string>{"config:1:1: [credential authenticate.client]: this name is reserved "
+                                      "for kernel consumers"}));
+}
+
+TEST_F(TlshdFile, WhatTlshdWouldIgnoreIsAWarning) {
+  write("key.pem", "KEY", 0644);
+  const std::string text =
+      "[main]\ndebug=1\n[debug]\nloglevel=loud\nspeed=1\n[authenticate]\ncolour=red\n"
+      "[authenticate.client]\nx509.truststore=absent.pem\nx509.certificate=cert.pem\nx509.new=1\n"
+      "[authenticate.server]\nx509.truststore=ca.pem\nx509.certificate=cert.pem\nx509.private_key=key.pem\n"
+      "[authenticate.client]\nx509.truststore=ca.pem\nx509.crl=\nclient_auth=require\n";
+  EXPECT_EQ(problems_of(text),
+            (std::vector<std::string>{
+                "config:1:1: [main]: warning: not used since ktls-utils 0.10: see [debug]",
+                "config:4:1: loglevel: warning: \"loud\" is not a number, taken as 0; 0 is terse, 1 and up "
+                "is debug",
+                "config:5:1: speed: warning: unknown key in tlshd's section [debug]",
+                "config:7:1: colour: warning: unknown key in tlshd's section [authenticate]",
+                "config:10:1: x509.certificate: warning: not used: a certificate and its private key go together",
+                "config:11:1: x509.new: warning: unknown key in tlshd's section [authenticate.client]",
+                "config:15:1: x509.private_key: warning: key.pem is a private key that others may read or "
+                "change (mode 0644): chmod 0600 it",
+                "config:17:1: x509.truststore: warning: stands above already; this line counts",
+                "config:18:1: x509.crl: warning: empty, taken as not set",
+                "config:19:1: client_auth: warning: is for [authenticate.server]"}));
+  const Loaded loaded = load_text(text);
+  ASSERT_NE(loaded.settings, nullptr);
+  EXPECT_EQ(kernel_credential(loaded, "authenticate.client").credential.trust_store.at(0).content, "CA");
+  EXPECT_EQ(kernel_credential(loaded, "authenticate.server").credential.key_pairs.size(), 1U);
+}
+
+TEST_F(TlshdFile, AFileThatWouldWeakenVerificationByItsAbsenceIsAnError) {
+  EXPECT_EQ(problems_of("[authenticate.server]\nx509.truststore=ca.pem\nx509.crl=absent.pem\n"
+                        "[authenticate.client]\nx509.truststore=absent.pem\n"),
+            (std::vector<std::string>{"config:3:10: x509.crl: open absent.pem: No such file or directory",
+                                      "config:5:17: x509.truststore: open absent.pem: No such file or directory"}));
+}
+
+TEST_F(TlshdFile, WithoutItsSectionsTheKernelIsNotServed) {
+  const Loaded loaded = load_text(kGood);
+  EXPECT_FALSE(loaded.settings->serve_kernel);
+  EXPECT_TRUE(loaded.settings->kernel_credentials.empty());
+}
+
+TEST_F(TlshdFile, ANamespaceMayHaveItsOwnSections) {
+  const Loaded loaded = load_text(
+      "[authenticate.server blue]\nx509.truststore=ca.pem\n[service]\nnetns=self blue /proc/1/ns/net\n"
+      "[authenticate.client]\nx509.truststore=ca.pem\n[authenticate.server]\nx509.truststore=ca.pem\n");
+  EXPECT_EQ(texts(loaded.problems), std::vector<std::string>{});
+  EXPECT_EQ(loaded.settings->netns, (std::vector<std::string>{"self", "blue", "/proc/1/ns/net"}));
+  EXPECT_EQ(kernel_credential(loaded, "authenticate.server blue").netns, "blue");
+  EXPECT_EQ(kernel_credential(loaded, "authenticate.server").netns, "");
+}
+
+TEST_F(TlshdFile, NamespacesThatCannotBeAreErrors) {
+  EXPECT_EQ(problems_of("[service]\nnetns=a/b blue blue\n[authenticate.client]\nx509.truststore=ca.pem\n"
+                        "[authenticate.server]\nx509.truststore=ca.pem\n"
+                        "[authenticate.server red]\nx509.truststore=ca.pem\n"),
+            (std::vector<std::string>{
+                "config:2:7: netns: \"a/b\" is neither self, nor a name of /run/netns, nor an absolute path",
+                "config:2:7: netns: \"blue\" stands here twice",
+                "config:7:1: [authenticate.server red]: \"red\" is not in netns of [service]"}));
+}
+
+TEST_F(TlshdFile, SurvivesSealedMemory) {
+  const Loaded loaded = load_text(std::string(kEveryOption) + "[service]\nnetns=self blue\n" +
+                                  "[authenticate.client blue]\nx509.truststore=ca.pem\n");
+  ASSERT_NE(loaded.settings, nullptr);
+  const Loaded back{unseal(seal(*loaded.settings).value().get()).value(), {}};
+  EXPECT_TRUE(back.settings->serve_kernel && back.settings->debug_tls && back.settings->debug_netlink);
+  EXPECT_EQ(back.settings->keyrings, loaded.settings->keyrings);
+  EXPECT_EQ(back.settings->netns, loaded.settings->netns);
+  ASSERT_EQ(back.settings->kernel_credentials.size(), 3U);
+  EXPECT_EQ(kernel_credential(back, "authenticate.client blue").netns, "blue");
+  const CredentialSettings& client = kernel_credential(back, "authenticate.client").credential;
+  EXPECT_EQ(client.key_pairs.at(0).private_key.content, "PQ KEY");
+  EXPECT_TRUE(client.key_pairs.at(0).post_quantum);
+  EXPECT_FALSE(client.key_pairs.at(1).post_quantum);
+  EXPECT_FALSE(client.check_extended_key_usage);
+  EXPECT_TRUE(kernel_credential(back, "authenticate.server").credential.require_client_certificate);
 }
 
 TEST(Sealed, UnsealedOrDamagedMemoryIsRefused) {
