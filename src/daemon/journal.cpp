@@ -35,6 +35,7 @@ std::string summary_line(const service::SessionRecord& record) {
   if (relay_over) {
     line += fmt::format(" bytes-to-peer={} bytes-from-peer={} status={}", record.bytes_to_peer,
                         record.bytes_from_peer, status_text(record.relay_status));
+    field("reason", record.reason);
     return line;
   }
   if (record.agent_pid != 0) line += fmt::format(" worker={}", record.agent_pid);

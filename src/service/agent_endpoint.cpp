@@ -285,7 +285,7 @@ Answer AgentEndpoint::relay_end(const protocol::MessageView& request, protocol::
   const Result<void> result = connection_->relay_end(
       *parsed->request_id,
       {parsed->bytes_to_peer.value_or(0), parsed->bytes_from_peer.value_or(0),
-       parsed->status.value_or(EIO)});
+       parsed->status.value_or(EIO), parsed->reason.value_or("")});
   return result ? 0 : explain(result.error(), ack);
 }
 

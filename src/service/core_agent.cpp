@@ -337,6 +337,7 @@ Result<void> Core::relay_end(const AgentState& agent, std::uint64_t request_id,
     request->record.bytes_to_peer = report.bytes_to_peer;
     request->record.bytes_from_peer = report.bytes_from_peer;
     request->record.relay_status = consumer_status(report.status);
+    set_reason(request->record.reason, report.reason);
   }
   observe(request);
   return {};

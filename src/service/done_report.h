@@ -42,6 +42,7 @@ struct RelayReport {
   std::uint64_t bytes_to_peer = 0;
   std::uint64_t bytes_from_peer = 0;
   std::uint32_t status = 0;  ///< 0 or a positive errno up to 4095
+  std::string reason;        ///< one line, when the status is not 0
 };
 
 /// A positive errno as it came from an agent, made the negative one that a consumer gets. The
