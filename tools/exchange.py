@@ -96,6 +96,7 @@ class Program:
                 stdout=out, stderr=err, env=env, start_new_session=True)
         lab.programs.append(self)
         self.feeder = None
+        self.ends_first = False
 
     def feed(self, path):
         """Sends the file to the program's input, which stays open behind it."""
@@ -182,8 +183,13 @@ class Lab:
         return self
 
     def __exit__(self, *_):
+        self.stop_all_but(None)
+
+    def stop_all_but(self, kept):
+        """Ends what a failed exchange has left running."""
         for program in reversed(self.programs):
-            program.stop()
+            if program is not kept:
+                program.stop()
 
     def file(self, name):
         self.count += 1
@@ -191,10 +197,10 @@ class Lab:
 
     # The daemon.
 
-    def configuration(self):
+    def configuration(self, log_level):
         """A credential for every pair of tools/demo-pki that we use ourselves."""
         user = os.getuid()
-        text = "[debug]\nloglevel=0\n"
+        text = f"[debug]\nloglevel={log_level}\n"
         for name, role, pairs in (
                 ("server", "server", ["server-ecdsa", "server-rsa"]),
                 ("server-ecdsa", "server", ["server-ecdsa"]),
@@ -207,12 +213,12 @@ class Lab:
             text += f"x509.truststore={self.pki}/ca.pem\nallow.users={user}\n"
         return text
 
-    def start_daemon(self, options=()):
+    def start_daemon(self, log_level=0):
         config = self.directory / "handshaked.conf"
-        config.write_text(self.configuration())
+        config.write_text(self.configuration(log_level))
         self.runtime.mkdir(mode=0o700, exist_ok=True)
         self.daemon = Program(self, "handshaked", [self.handshaked, "--config", config,
-                                                   "--runtime-dir", self.runtime, *options], env=self.env)
+                                                   "--runtime-dir", self.runtime], env=self.env)
 
         def ready():
             if not self.daemon.running():
@@ -287,10 +293,12 @@ class Lab:
 
     def gnutls_client(self, port, pair="client-ecdsa"):
         certificate, key = self.pair(pair)
-        return Program(self, "gnutls-cli", [
+        client = Program(self, "gnutls-cli", [
             "gnutls-cli", "--port", str(port), "127.0.0.1", "--logfile", self.file("gnutls-cli.log"),
             "--x509cafile", self.pki / "ca.pem", "--x509certfile", certificate, "--x509keyfile", key,
             "--sni-hostname", "localhost", "--verify-hostname", "localhost"], with_input=True)
+        client.ends_first = True  # it says goodbye (close_notify) at the end of its input only
+        return client
 
 
 def same_file(sent, received, what):
@@ -307,7 +315,7 @@ def finish(program, seconds, status=0):
 
 
 def exchange(ours, peer, ours_sends, peer_sends=None, seconds=60, while_open=None):
-    """Both ends send a file and keep their direction open until both files are there; then ours closes.
+    """Both ends send a file and keep their direction open until both files are there; then one closes.
 
     Other people's tools end the session as soon as one direction does, hence the waiting. Without
     `peer_sends` the peer is one that echoes. `while_open` is called when everything has arrived.
@@ -330,6 +338,9 @@ def exchange(ours, peer, ours_sends, peer_sends=None, seconds=60, while_open=Non
                       f"{os.path.getsize(peer.out)} at {peer.name}\n{ours.transcript()}{peer.transcript()}") from None
     if while_open:
         while_open()
+    if peer.ends_first:
+        peer.end_input()
+        finish(peer, 15)
     ours.end_input()
     finish(ours, 15)
     same_file(peer_sends or ours_sends, ours.out, f"{peer.name} to {ours.name}")

@@ -334,9 +334,9 @@ void emit_nest_struct(Out& out, const AttributeSet& set) {
   out.doc(set.doc, "");
   out.line("struct {} {{", name);
   emit_fields(out, all_of(set));
-  out.line("  [[nodiscard]] static Result<{}> parse_nest(std::span<const std::byte> attributes,",
+  out.line("  [[nodiscard]] static Result<{}> parse_nest(std::span<const std::byte> attributes_,",
            name);
-  out.line("      std::uint32_t offset, {0}Unknown unknown, {0}ExtAck& ack);", kRuntime);
+  out.line("      std::uint32_t offset_, {0}Unknown unknown_, {0}ExtAck& ack_);", kRuntime);
   out.line("  void put({}MessageBuilder& builder_) const;", kRuntime);
   out.line("  friend bool operator==(const {0}&, const {0}&) = default;", name);
   out.line("}};");
@@ -350,8 +350,8 @@ void emit_message_struct(Out& out, const PlannedMessage& message) {
   out.line("  static constexpr std::uint8_t kCommand = {};", message.message->command);
   out.line("  static constexpr std::string_view kName = \"{}\";", message.operation->name);
   emit_fields(out, attributes_of(message));
-  out.line("  [[nodiscard]] static Result<{}> parse(std::span<const std::byte> attributes,", name);
-  out.line("      {0}Unknown unknown, {0}ExtAck& ack);", kRuntime);
+  out.line("  [[nodiscard]] static Result<{}> parse(std::span<const std::byte> attributes_,", name);
+  out.line("      {0}Unknown unknown_, {0}ExtAck& ack_);", kRuntime);
   out.line("  void put({}MessageBuilder& builder_) const;", kRuntime);
   out.line("  friend bool operator==(const {0}&, const {0}&) = default;", name);
   out.line("}};");
@@ -404,6 +404,9 @@ std::string emit_header(const Model& model, const CppOptions& options) {
 }
 
 // --- Parsing -----------------------------------------------------------------------------------
+//
+// Locals and parameters of generated functions end in an underscore and fields are reached through
+// `this` or `out_`: no attribute can be named so that it gets in their way.
 
 /// `expression` (a Result) or return its error.
 void emit_try(Out& out, std::string_view indent, std::string_view variable,
@@ -415,7 +418,7 @@ void emit_try(Out& out, std::string_view indent, std::string_view variable,
 
 void emit_store(Out& out, std::string_view indent, const Attribute& attribute,
                 std::string_view value) {
-  const std::string field = "out." + snake_case(attribute.name);
+  const std::string field = "out_." + snake_case(attribute.name);
   if (is_list(attribute)) {
     out.line("{}{}.push_back({});", indent, field, value);
   } else {
@@ -424,33 +427,33 @@ void emit_store(Out& out, std::string_view indent, const Attribute& attribute,
 }
 
 std::string parse_nest_call(const Attribute& attribute, std::string_view variable) {
-  return fmt::format("{0}::parse_nest({1}.payload, {1}.offset + 4, unknown, ack)",
+  return fmt::format("{0}::parse_nest({1}.payload, {1}.offset + 4, unknown_, ack_)",
                      pascal_case(attribute.nested), variable);
 }
 
 void emit_take_type_value(Out& out, const Attribute& attribute) {
-  out.line("            {} entry;", type_value_struct(attribute));
-  std::string outer = "attribute";
+  out.line("            {} entry_;", type_value_struct(attribute));
+  std::string outer = "attribute_";
   for (std::size_t level = 0; level < attribute.type_value.size(); ++level) {
-    const std::string inner = fmt::format("level_{}", level);
+    const std::string inner = fmt::format("level_{}_", level);
     emit_try(out, "            ", inner,
-             fmt::format("{}only_attribute({}, ack)", kRuntime, level == 0 ? outer : "*" + outer));
-    out.line("            entry.{} = {}->type;", snake_case(attribute.type_value[level]), inner);
+             fmt::format("{}only_attribute({}, ack_)", kRuntime, level == 0 ? outer : "*" + outer));
+    out.line("            entry_.{} = {}->type;", snake_case(attribute.type_value[level]), inner);
     outer = inner;
   }
-  emit_try(out, "            ", "value",
-           fmt::format("{0}::parse_nest({1}->payload, {1}->offset + 4, unknown, ack)",
+  emit_try(out, "            ", "value_",
+           fmt::format("{0}::parse_nest({1}->payload, {1}->offset + 4, unknown_, ack_)",
                        pascal_case(attribute.nested), outer));
-  out.line("            entry.value = std::move(*value);");
-  emit_store(out, "            ", attribute, "std::move(entry)");
+  out.line("            entry_.value = std::move(*value_);");
+  emit_store(out, "            ", attribute, "std::move(entry_)");
 }
 
 void emit_take(Out& out, const Attribute& attribute) {
   out.line("          case {}: {{", attribute.number);
   switch (attribute.type) {
     case Type::kFlag: emit_store(out, "            ", attribute, "true"); break;
-    case Type::kString: emit_store(out, "            ", attribute, "attribute.text()"); break;
-    case Type::kBinary: emit_store(out, "            ", attribute, "attribute.bytes()"); break;
+    case Type::kString: emit_store(out, "            ", attribute, "attribute_.text()"); break;
+    case Type::kBinary: emit_store(out, "            ", attribute, "attribute_.bytes()"); break;
     case Type::kU8:
     case Type::kU16:
     case Type::kU32:
@@ -458,7 +461,7 @@ void emit_take(Out& out, const Attribute& attribute) {
     case Type::kS32:
     case Type::kS64: {
       const std::string get =
-          fmt::format("attribute.scalar<{}>()", scalar_type(attribute.type));
+          fmt::format("attribute_.scalar<{}>()", scalar_type(attribute.type));
       emit_store(out, "            ", attribute,
                  is_enum_class(attribute)
                      ? fmt::format("static_cast<{}>({})", value_type(attribute), get)
@@ -466,18 +469,18 @@ void emit_take(Out& out, const Attribute& attribute) {
       break;
     }
     case Type::kNest:
-      emit_try(out, "            ", "nest", parse_nest_call(attribute, "attribute"));
-      emit_store(out, "            ", attribute, "std::move(*nest)");
+      emit_try(out, "            ", "nest_", parse_nest_call(attribute, "attribute_"));
+      emit_store(out, "            ", attribute, "std::move(*nest_)");
       break;
     case Type::kIndexedArray:
-      out.line("            auto elements = {}for_each_element(attribute, ack,", kRuntime);
-      out.line("                [&](const {}Attribute& element) -> ::handshake::Result<void> {{",
+      out.line("            auto elements_ = {}for_each_element(attribute_, ack_,", kRuntime);
+      out.line("                [&](const {}Attribute& element_) -> ::handshake::Result<void> {{",
                kRuntime);
-      emit_try(out, "                  ", "nest", parse_nest_call(attribute, "element"));
-      emit_store(out, "                  ", attribute, "std::move(*nest)");
+      emit_try(out, "                  ", "nest_", parse_nest_call(attribute, "element_"));
+      emit_store(out, "                  ", attribute, "std::move(*nest_)");
       out.line("                  return {{}};");
       out.line("                }});");
-      out.line("            if (!elements) return elements;");
+      out.line("            if (!elements_) return elements_;");
       break;
     case Type::kNestTypeValue: emit_take_type_value(out, attribute); break;
     case Type::kPad: break;
@@ -488,27 +491,24 @@ void emit_take(Out& out, const Attribute& attribute) {
 
 void emit_parse_body(Out& out, std::string_view name, std::string_view table,
                      std::string_view offset, const std::vector<const Attribute*>& attributes) {
-  out.line("  {} out;", name);
-  out.line("  const ::handshake::Result<void> read = {}for_each_attribute(", kRuntime);
-  out.line("      policy::k{}, attributes, {}, unknown, ack,", table, offset);
-  out.line("      [&]([[maybe_unused]] const {}Attribute& attribute) -> ::handshake::Result<void> {{",
+  out.line("  {} out_;", name);
+  out.line("  const ::handshake::Result<void> read_ = {}for_each_attribute(", kRuntime);
+  out.line("      policy::k{}, attributes_, {}, unknown_, ack_,", table, offset);
+  out.line("      [&]([[maybe_unused]] const {}Attribute& attribute_) -> ::handshake::Result<void> {{",
            kRuntime);
   if (!attributes.empty()) {
-    out.line("        switch (attribute.type) {{");
+    out.line("        switch (attribute_.type) {{");
     for (const Attribute* attribute : attributes) emit_take(out, *attribute);
     out.line("          default: break;");
     out.line("        }}");
   }
   out.line("        return {{}};");
   out.line("      }});");
-  out.line("  if (!read) return tl::unexpected<::handshake::Error>(read.error());");
-  out.line("  return out;");
+  out.line("  if (!read_) return tl::unexpected<::handshake::Error>(read_.error());");
+  out.line("  return out_;");
 }
 
 // --- Building ----------------------------------------------------------------------------------
-//
-// Locals and parameters end in an underscore and fields are reached through `this`: no attribute
-// can be named so that it gets in their way.
 
 void emit_put_value(Out& out, std::string_view indent, const Attribute& attribute,
                     std::string_view value) {
@@ -604,17 +604,17 @@ std::string emit_source(const Model& model, const CppOptions& options) {
     for (const AttributeSet* set : nests_of(spec)) {
       if (inherits_nest(model, family, *set) != nullptr) continue;
       const std::string name = pascal_case(set->name);
-      out.line("Result<{0}> {0}::parse_nest(std::span<const std::byte> attributes,", name);
-      out.line("    std::uint32_t offset, {0}Unknown unknown, {0}ExtAck& ack) {{", kRuntime);
-      emit_parse_body(out, name, name, "offset", all_of(*set));
+      out.line("Result<{0}> {0}::parse_nest(std::span<const std::byte> attributes_,", name);
+      out.line("    std::uint32_t offset_, {0}Unknown unknown_, {0}ExtAck& ack_) {{", kRuntime);
+      emit_parse_body(out, name, name, "offset_", all_of(*set));
       out.line("}}");
       out.blank();
       emit_put_function(out, name, all_of(*set));
     }
     for (const PlannedMessage& message : messages_of(spec)) {
       const std::string& name = message.struct_name;
-      out.line("Result<{0}> {0}::parse(std::span<const std::byte> attributes,", name);
-      out.line("    {0}Unknown unknown, {0}ExtAck& ack) {{", kRuntime);
+      out.line("Result<{0}> {0}::parse(std::span<const std::byte> attributes_,", name);
+      out.line("    {0}Unknown unknown_, {0}ExtAck& ack_) {{", kRuntime);
       emit_parse_body(out, name, name, fmt::format("{}kAttributesOffset", kRuntime),
                       attributes_of(message));
       out.line("}}");
