@@ -479,6 +479,18 @@ TEST(ASocketThatIsNotConnected, IsAnErrorThatNamesTheCause) {
   EXPECT_EQ(outcome.error().error.detail, "send to peer: Broken pipe");
 }
 
+TEST(AFullSocket, DoesNotHideWhyTheHandshakeFailed) {
+  RawPeer peer(Side::kClient);
+  const std::string noise(100'000, 'n');
+  while (::send(peer.link.session_end.get(), noise.data(), noise.size(), MSG_DONTWAIT) > 0) {
+  }
+  // A handshake message that no server sends: it is answered with an alert, which does not fit in.
+  const auto failure = peer.send(std::string("\x16\x03\x03\x00\x04\x01\x00\x00\x00", 9));
+  EXPECT_EQ(failure.error.kind, ErrorKind::kInputOutput);
+  EXPECT_NE(failure.error.detail.find("unexpected message"), std::string::npos)
+      << failure.error.detail;
+}
+
 TEST(TruncatedHandshake, IsAnErrorWhereverItEnds) {
   const Issued identity = ca().issue(leaf());
   const auto credential =
