@@ -36,6 +36,14 @@ Error explain_rejected_certificate(const Evidence& evidence) {
                                             seen.verify_depth)};
 }
 
+/// The answer of many a server that has TLS 1.2 only: it looks at our suites, of which it has none,
+/// and not at the version (GnuTLS does). A server of TLS 1.3 has something in common with what we
+/// offer, as a rule.
+bool refuses_our_hello(std::uint8_t alert, const Evidence& evidence) noexcept {
+  return alert == kHandshakeFailure && evidence.side == Side::kClient &&
+         !evidence.wire.received_handshake();
+}
+
 /// What the number alone does not tell.
 std::string_view hint(std::uint8_t alert, const Evidence& evidence) {
   if (kind_of_received_alert(alert) == ErrorKind::kRejected) {
@@ -43,15 +51,17 @@ std::string_view hint(std::uint8_t alert, const Evidence& evidence) {
                                               : ": we have no certificate to show";
   }
   if (alert == kProtocolVersion) return ": it does not speak TLS 1.3";
-  if (alert == kHandshakeFailure && evidence.side == Side::kClient) {
-    return ": no cipher suite, group or signature algorithm in common, or it does not speak TLS 1.3";
+  if (refuses_our_hello(alert, evidence)) {
+    return ": it does not speak TLS 1.3, or shares no cipher suite, group or signature algorithm";
   }
   return "";
 }
 
 Error explain_received_alert(std::uint8_t alert, const Evidence& evidence) {
-  return {kind_of_received_alert(alert), fmt::format("peer sent alert {} {}{}", alert,
-                                                     alert_name(alert), hint(alert, evidence))};
+  const ErrorKind kind = refuses_our_hello(alert, evidence) ? ErrorKind::kNotSupported
+                                                            : kind_of_received_alert(alert);
+  return {kind, fmt::format("peer sent alert {} {}{}", alert, alert_name(alert),
+                            hint(alert, evidence))};
 }
 
 Error explain_errno(int number, const char* call) {

@@ -137,6 +137,7 @@ bool Wire::follow_header() noexcept {
   }
   if (record_header_size_ == kRecordHeader) {
     first_record_ = false;
+    received_handshake_ |= record_header_[0] == kHandshakeRecord;
     fragment_left_ = static_cast<std::size_t>(record_header_[3]) << 8U | record_header_[4];
     if (fragment_left_ == 0) record_header_size_ = 0;
   }

@@ -57,6 +57,8 @@ class Wire {
   /// After kNotTls: what the peer sent, up to 24 bytes, the unprintable ones replaced.
   [[nodiscard]] std::string first_bytes() const;
   [[nodiscard]] bool received_nothing() const noexcept { return received_ == 0; }
+  /// A handshake record came, not just an alert.
+  [[nodiscard]] bool received_handshake() const noexcept { return received_handshake_; }
 
   /// No further byte is read until start_streaming().
   void finish_handshake() noexcept { phase_ = Phase::kFinished; }
@@ -93,6 +95,7 @@ class Wire {
   bool blocked_read_ = false;
   bool blocked_write_ = false;
   bool first_record_ = true;
+  bool received_handshake_ = false;
   bool holding_ = false;  // a long ClientHello is incomplete
   int read_error_ = 0;
   int write_error_ = 0;

@@ -75,7 +75,7 @@ using tls::Session;
 using tls::Side;
 
 constexpr long kBudgetBytes = 64 * 1024;
-constexpr long kBudgetWithPeersChain = 80 * 1024;  // two RSA certificates, parsed
+constexpr long kBudgetWithPeersChain = 96 * 1024;  // two RSA certificates, parsed
 constexpr int kSessions = 20;
 
 struct World {

@@ -376,7 +376,7 @@ struct RawPeer {
 
 TEST(APeersAlert, OfEveryKindHasItsErrno) {
   const std::vector<std::pair<int, ErrorKind>> cases{
-      {40, ErrorKind::kInputOutput}, {42, ErrorKind::kRejected},    {44, ErrorKind::kRejected},
+      {40, ErrorKind::kNotSupported}, {42, ErrorKind::kRejected},   {44, ErrorKind::kRejected},
       {45, ErrorKind::kRejected},    {48, ErrorKind::kRejected},    {49, ErrorKind::kRejected},
       {70, ErrorKind::kNotSupported}, {80, ErrorKind::kInputOutput}, {112, ErrorKind::kInputOutput},
       {115, ErrorKind::kKeyRejected}, {116, ErrorKind::kRejected},  {255, ErrorKind::kInputOutput}};
@@ -419,6 +419,25 @@ TEST(AnOldPeer, AClientHearsItFromATls12Server) {
   EXPECT_EQ(refused.failure.error.kind, ErrorKind::kNotSupported);
   EXPECT_EQ(refused.failure.alert, kProtocolVersion);
   EXPECT_FALSE(refused.failure.alert_sent);
+}
+
+TEST(AnOldPeer, MayAnswerAClientWithHandshakeFailure) {
+  const std::string alert("\x15\x03\x03\x00\x02\x02\x28", 7);
+  RawPeer at_once(Side::kClient);
+  EXPECT_EQ(at_once.send(alert).error.kind, ErrorKind::kNotSupported);
+
+  // After a HelloRetryRequest, which an old server does not send, it means something else.
+  const Issued identity = ca().issue(leaf());
+  PeerOptions options;
+  options.server = true;
+  options.identity = &identity;
+  options.groups = "P-384";
+  Peer server(options);
+  RawPeer later(Side::kClient);
+  server.receive(later.sent_first);
+  later.link.send(server.take_output());
+  ASSERT_TRUE(later.session->advance());
+  EXPECT_EQ(later.send(alert).error.kind, ErrorKind::kInputOutput);
 }
 
 TEST(AnOldPeer, AClientTellsAServerThatAnswersWithTls12) {
