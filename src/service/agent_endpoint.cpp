@@ -2,12 +2,14 @@
 #include "service/agent_endpoint.h"
 
 #include <linux/netlink.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <limits>
 #include <new>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "protocol/families.h"
@@ -51,7 +53,27 @@ Reply reply_to_accept(std::int32_t token, const AcceptedParameters& parameters) 
   return reply;
 }
 
+std::vector<std::byte> bytes_of(std::span<const std::byte> view) { return {view.begin(), view.end()}; }
+
+worker::PresharedKey to_wire(const PresharedKey& key) {
+  worker::PresharedKey wire;
+  wire.serial = key.serial;
+  wire.identity = bytes_of(std::as_bytes(std::span(key.identity)));
+  wire.secret = bytes_of(key.secret.view());
+  return wire;
+}
+
+void wipe(std::optional<std::vector<std::byte>>& secret) noexcept {
+  if (secret && !secret->empty()) ::explicit_bzero(secret->data(), secret->size());
+}
+
 void add_ours(const AcceptedParameters&, kernel::AcceptReply&) {}
+void wipe_keys(kernel::AcceptReply&) noexcept {}
+
+void wipe_keys(worker::AcceptReply& reply) noexcept {
+  if (reply.psk) wipe(reply.psk->secret);
+  for (worker::KeyPair& pair : reply.key_pair) wipe(pair.private_key);
+}
 
 void add_ours(const AcceptedParameters& parameters, worker::AcceptReply& reply) {
   reply.request_id = parameters.request_id;
@@ -59,6 +81,15 @@ void add_ours(const AcceptedParameters& parameters, worker::AcceptReply& reply) 
   reply.relay = parameters.relay;
   reply.client_auth = parameters.client_auth;
   reply.remaining = to_wire(parameters.remaining);
+  if (parameters.keys == nullptr) return;
+  if (parameters.keys->psk) reply.psk = to_wire(*parameters.keys->psk);
+  for (const RequestKeyPair& pair : parameters.keys->key_pairs) {
+    worker::KeyPair wire;
+    wire.name = pair.name;
+    wire.certificate = pair.certificate;
+    wire.private_key = bytes_of(pair.private_key.view());
+    reply.key_pair.push_back(std::move(wire));
+  }
 }
 
 bool announces_plain_end(const kernel::DoneRequest&) { return false; }
@@ -179,6 +210,7 @@ Answer AgentEndpoint::handle(Incoming& packet, const protocol::MessageView& requ
                                    : done<kernel::DoneRequest>(packet, request, ack);
     case worker::SubscribeRequest::kCommand: return subscribe(request, ack);
     case worker::RelayEndRequest::kCommand: return relay_end(request, ack);
+    case worker::FindKeyRequest::kCommand: return find_key(request, ack);
     default: return EOPNOTSUPP;
   }
 }
@@ -202,6 +234,7 @@ Answer AgentEndpoint::accept(const protocol::MessageView& request, protocol::Ext
     Result<std::vector<std::byte>> bytes =
         protocol::build({.type = request.type, .sequence = request.sequence, .port = request.port},
                         reply);
+    wipe_keys(reply);
     std::vector<UniqueFd> fds;
     fds.reserve(1);
     const std::int32_t token = accepted->token();
@@ -272,6 +305,30 @@ Answer AgentEndpoint::subscribe(const protocol::MessageView& request, protocol::
   }
   const Result<void> result = connection_->subscribe(subscription);
   return result ? 0 : explain(result.error(), ack);
+}
+
+Answer AgentEndpoint::find_key(const protocol::MessageView& request, protocol::ExtAck& ack) {
+  const Result<worker::FindKeyRequest> parsed =
+      worker::FindKeyRequest::parse(request.attributes, protocol::Unknown::kRefuse, ack);
+  if (!parsed) return explain(parsed.error(), ack);
+  if (!parsed->sockfd) {
+    ack.missing_type = static_cast<std::uint16_t>(worker::KeySearchAttribute::kSockfd);
+    return EINVAL;
+  }
+  std::vector<std::string> identities;
+  for (const std::vector<std::byte>& identity : parsed->identity) {
+    identities.emplace_back(reinterpret_cast<const char*>(identity.data()), identity.size());
+  }
+  const Result<PresharedKey> found = connection_->find_key(*parsed->sockfd, identities);
+  if (!found) return explain(found.error(), ack);
+  worker::FindKeyReply reply;
+  reply.psk = to_wire(*found);
+  Result<std::vector<std::byte>> bytes = protocol::build(
+      {.type = request.type, .sequence = request.sequence, .port = request.port}, reply);
+  wipe(reply.psk->secret);
+  if (!bytes) return explain(bytes.error(), ack);
+  sink_.call(*std::move(bytes), {});
+  return 0;
 }
 
 Answer AgentEndpoint::relay_end(const protocol::MessageView& request, protocol::ExtAck& ack) {

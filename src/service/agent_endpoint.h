@@ -52,6 +52,7 @@ class AgentEndpoint {
   template <class Request>
   Answer done(Incoming& packet, const protocol::MessageView& request, protocol::ExtAck& ack);
   Answer subscribe(const protocol::MessageView& request, protocol::ExtAck& ack);
+  Answer find_key(const protocol::MessageView& request, protocol::ExtAck& ack);
   Answer relay_end(const protocol::MessageView& request, protocol::ExtAck& ack);
   void refuse_done(const protocol::MessageView& request, const char* reason);
   void ready(std::uint32_t handler_class);

@@ -139,6 +139,8 @@ class Core : public std::enable_shared_from_this<Core> {
       HS_EXCLUDES(mutex_);
   void done_refused(AgentState& agent, std::int32_t token, std::string_view reason) noexcept
       HS_EXCLUDES(mutex_);
+  Result<PresharedKey> find_key(const AgentState& agent, std::int32_t token,
+                                const std::vector<std::string>& identities) HS_EXCLUDES(mutex_);
   Result<void> relay_end(const AgentState& agent, std::uint64_t request_id,
                          const RelayReport& report) HS_EXCLUDES(mutex_);
   void disconnect(AgentState& agent) noexcept HS_EXCLUDES(mutex_);

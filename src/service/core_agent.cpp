@@ -30,6 +30,7 @@ AcceptedParameters parameters_of(const Request& request, milliseconds remaining)
   parameters.peer_identities = submission.peer_identities;
   parameters.certificates = submission.certificates;
   parameters.keyring = submission.keyring;
+  parameters.keys = submission.keys;
   return parameters;
 }
 
@@ -313,6 +314,24 @@ Result<void> Core::finish_with(AgentState& agent, std::int32_t token, Outcome ou
   }
   if (outcome.fault) return fail(ErrorKind::kInvalidArgument, *std::move(outcome.fault));
   return {};
+}
+
+Result<PresharedKey> Core::find_key(const AgentState& agent, std::int32_t token,
+                                    const std::vector<std::string>& identities) {
+  RequestPtr request;
+  {
+    const MutexLock lock(mutex_);
+    const auto found = agent.tokens.find(token);
+    if (found == agent.tokens.end()) {
+      return agent.has_issued(token) ? fail(ErrorKind::kBusy, "the request has ended")
+                                     : fail(ErrorKind::kBadDescriptor, "no request has this token");
+    }
+    request = requests_.find(found->second->id)->second;
+  }
+  // Set at submission; whoever ends the request leaves it alone.
+  const auto& search = request->submission.find_key;
+  if (search == nullptr) return fail(ErrorKind::kNoCredential, "this request has no keyring");
+  return search(identities);
 }
 
 Result<void> Core::relay_end(const AgentState& agent, std::uint64_t request_id,

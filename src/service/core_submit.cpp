@@ -50,6 +50,14 @@ std::size_t cost_bytes(const Submission& submission) {
   if (submission.credential) bytes += 2 * submission.credential->size();
   bytes += submission.peer_identities.size() * sizeof(std::uint32_t);
   bytes += submission.certificates.size() * sizeof(protocol::kernel::X509);
+  if (submission.keys != nullptr) {
+    const RequestKeys& keys = *submission.keys;
+    bytes += sizeof keys + keys.key_pairs.size() * sizeof(RequestKeyPair);
+    if (keys.psk) bytes += keys.psk->identity.size() + keys.psk->secret.size();
+    for (const RequestKeyPair& pair : keys.key_pairs) {
+      bytes += pair.certificate.size() + pair.private_key.size();
+    }
+  }
   return bytes;
 }
 

@@ -66,6 +66,11 @@ void AgentConnection::done_refused(std::int32_t token, std::string_view reason) 
   core_->done_refused(*state_, token, reason);
 }
 
+Result<PresharedKey> AgentConnection::find_key(std::int32_t token,
+                                               const std::vector<std::string>& identities) {
+  return core_->find_key(*state_, token, identities);
+}
+
 Result<void> AgentConnection::relay_end(std::uint64_t request_id, const RelayReport& report) {
   return core_->relay_end(*state_, request_id, report);
 }

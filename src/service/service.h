@@ -87,6 +87,7 @@ struct AcceptedParameters {
   std::vector<std::uint32_t> peer_identities;
   std::vector<protocol::kernel::X509> certificates;
   std::optional<std::uint32_t> keyring;
+  std::shared_ptr<const RequestKeys> keys;
 };
 
 /// A request between queue and agent. Destroyed without hand_over() it goes back to the head of
@@ -156,6 +157,11 @@ class AgentConnection {
   /// A DONE for `token` that was refused before it could be read: ends its request, if it names
   /// one, with EIO and this reason.
   void done_refused(std::int32_t token, std::string_view reason);
+
+  /// The pre-shared key of the first known of these identities, for an accepted request. Errors:
+  /// EBADF, EBUSY (no such request here, or no longer), ENOKEY.
+  [[nodiscard]] Result<PresharedKey> find_key(std::int32_t token,
+                                              const std::vector<std::string>& identities);
 
   /// A relay that this connection carried is over. Errors: EBADF (it carries no such relay),
   /// EINVAL (status above 4095).

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "base/secret.h"
 #include "base/unique_fd.h"
 #include "protocol/messages.h"
 #include "service/socket_facts.h"
@@ -35,6 +37,27 @@ struct Completion {
   std::uint64_t request_id = 0;
 };
 
+/// A pre-shared key, for one request.
+struct PresharedKey {
+  std::uint32_t serial = 0;  ///< for DONE's remote-auth
+  std::string identity;      ///< any bytes
+  Secret secret;
+};
+
+/// A certificate and its private key, DER, for one request.
+struct RequestKeyPair {
+  std::string name;  ///< for messages
+  std::vector<std::byte> certificate;
+  Secret private_key;
+};
+
+/// Keys that whoever submits a request gives to its agent and to nobody else. The service carries
+/// them and looks at none.
+struct RequestKeys {
+  std::optional<PresharedKey> psk;        ///< a client's
+  std::vector<RequestKeyPair> key_pairs;  ///< instead of the credential's
+};
+
 /// What a consumer hands over: a connected TCP socket and what is to be done with it.
 struct Submission {
   UniqueFd socket;
@@ -50,6 +73,11 @@ struct Submission {
   std::vector<std::uint32_t> peer_identities;
   std::vector<protocol::kernel::X509> certificates;
   std::optional<std::uint32_t> keyring;
+  std::shared_ptr<const RequestKeys> keys;  ///< null: none
+  /// Looks for the pre-shared key of the first known of these identities, for a server's agent.
+  /// Called on that agent's connection's thread, without locks, while the request is accepted,
+  /// and possibly a last time while it ends. Empty: there are none. Error: ENOKEY.
+  std::function<Result<PresharedKey>(const std::vector<std::string>& identities)> find_key;
   std::uint32_t uid = 0;  ///< whose request it is, for limits and logs
 
   /// Asked on the submitting thread, before the request exists, whether this may be done with

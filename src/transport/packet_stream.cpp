@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/packet_stream.h"
 
+#include <string.h>
 #include <sys/epoll.h>
 
 #include <utility>
@@ -94,6 +95,7 @@ void PacketStream::flush() {
     }
     if (*sent == SendState::kFull) break;
     queued_bytes_ -= next.bytes.size();
+    ::explicit_bzero(next.bytes.data(), next.bytes.size());  // it may have carried a key
     discard(std::move(next.fds));
     queue_.pop_front();
   }

@@ -12,3 +12,8 @@ hs_test(netlink_test
 hs_test(keyring_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/keyring_test.cpp
   LIBS hs_keyring PkgConfig::KEYUTILS)
+
+hs_test(request_keys_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/request_keys_test.cpp
+  LIBS hs_service)
+target_include_directories(request_keys_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
