@@ -26,8 +26,8 @@ struct AttributePolicy {
   /// Bytes of a string (without a terminating NUL) or of binary data; 0: not limited.
   std::uint32_t min_length = 0;
   std::uint32_t max_length = 0;
-  /// What is inside a nest (directly), a nested array (in each element) or a chain of nests whose
-  /// numbers are values (below `levels` of them).
+  /// What is inside: of a nest, directly; of a nested array, in each element; of a chain of nests
+  /// whose numbers are values, below `levels` of them.
   const PolicyTable* nested = nullptr;
   std::uint8_t levels = 0;
 };

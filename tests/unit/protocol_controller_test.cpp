@@ -42,7 +42,7 @@ TEST(Controller, FindsAFamilyByNameAndByNumber) {
     ASSERT_TRUE(reply) << reply.error().detail;
     EXPECT_EQ(reply->family_id, kWorkerId);
     EXPECT_EQ(reply->family_name, "hs-worker");
-    ASSERT_EQ(reply->ops.size(), 5U);
+    ASSERT_EQ(reply->ops.size(), worker::kFamily.operations.size());
     EXPECT_EQ(reply->ops[2].id, worker::SubscribeRequest::kCommand);
     EXPECT_EQ(reply->ops[2].flags, OpFlags::kCmdCapDo | OpFlags::kCmdCapHaspol);
     ASSERT_EQ(reply->mcast_groups.size(), 2U);

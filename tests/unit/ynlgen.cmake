@@ -14,3 +14,7 @@ hs_test(ynlgen_generated_test
 add_test(NAME spec.is_what_the_kernel_reads
   COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/spec_schema_test.py ${CMAKE_SOURCE_DIR})
 set_tests_properties(spec.is_what_the_kernel_reads PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1500)
+
+add_test(NAME ynlgen.command_line
+  COMMAND /usr/bin/python3 ${CMAKE_CURRENT_LIST_DIR}/ynlgen_cli_test.py $<TARGET_FILE:ynlgen>
+          ${CMAKE_SOURCE_DIR})

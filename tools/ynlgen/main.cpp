@@ -63,6 +63,9 @@ Result<Arguments> parse_arguments(const std::vector<std::string>& words) {
 Result<std::string> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return handshake::fail_errno(fmt::format("open {}", path));
+  if (!std::filesystem::is_regular_file(path)) {
+    return handshake::fail(ErrorKind::kInvalidArgument, path + ": not a regular file");
+  }
   std::string text{std::istreambuf_iterator<char>(file), {}};
   if (file.bad()) return handshake::fail_errno(fmt::format("read {}", path));
   return text;
