@@ -10,25 +10,22 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <atomic>
 #include <csignal>
-#include <cstring>
-#include <filesystem>
 #include <future>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
 #include "ktls/plain_pair.h"
+#include "support/loop_thread.h"
 #include "support/pki.h"
+#include "support/sockets.h"
 #include "tls/credential.h"
 #include "tls/session.h"
 
@@ -36,6 +33,13 @@ namespace handshake::ktls {
 namespace {
 
 using namespace std::chrono_literals;
+using test::get_int;
+using test::LoopThread;
+using test::open_descriptors;
+using test::set_int;
+using test::set_linger;
+using test::set_timeout;
+using test::tcp_pair;
 
 constexpr auto kPatience = 60s;
 constexpr std::size_t kMiB = std::size_t{1} << 20;
@@ -53,32 +57,6 @@ using BioPtr = std::unique_ptr<BIO, Deleter<BIO_free>>;
 using X509Ptr = std::unique_ptr<X509, Deleter<X509_free>>;
 using KeyPtr = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
 
-std::size_t open_descriptors() {
-  return static_cast<std::size_t>(
-      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
-}
-
-void set_linger(int fd, bool on, int seconds) {
-  const linger value{on ? 1 : 0, seconds};
-  ASSERT_EQ(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &value, sizeof value), 0);
-}
-
-void set_int(int fd, int level, int name, int value) {
-  ASSERT_EQ(::setsockopt(fd, level, name, &value, sizeof value), 0);
-}
-
-int get_int(int fd, int level, int name) {
-  int value = -1;
-  socklen_t length = sizeof value;
-  EXPECT_EQ(::getsockopt(fd, level, name, &value, &length), 0);
-  return value;
-}
-
-void set_timeout(int fd, int name, milliseconds timeout) {
-  const timeval value{timeout.count() / 1000, timeout.count() % 1000 * 1000};
-  ASSERT_EQ(::setsockopt(fd, SOL_SOCKET, name, &value, sizeof value), 0);
-}
-
 // Byte `at` of a stream that no shift or loss of a block leaves looking right.
 std::byte pattern(std::size_t at) {
   return static_cast<std::byte>((at * 2654435761U) >> 13U);
@@ -89,56 +67,6 @@ std::vector<std::byte> patterned(std::size_t size, std::size_t from = 0) {
   for (std::size_t i = 0; i < size; ++i) bytes[i] = pattern(from + i);
   return bytes;
 }
-
-std::pair<UniqueFd, UniqueFd> tcp_pair(int receive_buffer = 0) {
-  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  auto* const raw = reinterpret_cast<sockaddr*>(&address);
-  EXPECT_EQ(::bind(listener.get(), raw, length), 0);
-  EXPECT_EQ(::listen(listener.get(), 1), 0);
-  EXPECT_EQ(::getsockname(listener.get(), raw, &length), 0);
-  UniqueFd a(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (receive_buffer != 0) set_int(a.get(), SOL_SOCKET, SO_RCVBUF, receive_buffer);
-  EXPECT_EQ(::connect(a.get(), raw, length), 0);
-  UniqueFd b(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  EXPECT_TRUE(b);
-  return {std::move(a), std::move(b)};
-}
-
-// An event loop on a thread of its own, so that tests can block.
-class LoopThread {
- public:
-  LoopThread() : loop_(std::move(EventLoop::create().value())), thread_([this] {
-      EXPECT_TRUE(loop_->run().has_value());
-    }) {}
-  ~LoopThread() {
-    loop_->stop();
-    thread_.join();
-  }
-  EventLoop& loop() { return *loop_; }
-  void run(const std::function<void()>& work) {
-    std::promise<void> done;
-    loop_->post([&] {
-      work();
-      done.set_value();
-    });
-    done.get_future().wait();
-  }
-  std::chrono::nanoseconds cpu_time() {
-    clockid_t clock{};
-    EXPECT_EQ(::pthread_getcpuclockid(thread_.native_handle(), &clock), 0);
-    timespec used{};
-    EXPECT_EQ(::clock_gettime(clock, &used), 0);
-    return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
-  }
-
- private:
-  std::unique_ptr<EventLoop> loop_;
-  std::thread thread_;
-};
 
 // What the far end of a connection or of a plain pair saw when it read to the end.
 struct Seen {
@@ -647,6 +575,21 @@ TEST_F(RelayTest, TruncationWaitsForAConsumerThatReadsLate) {
   EXPECT_EQ(line.outcome().status, ECONNRESET);
 }
 
+TEST_F(RelayTest, ConsumerThatWritesWhileATruncationWaitsIsNotBlocked) {
+  Line line(thread(), {.outer_receive_buffer = 16 * 1024});
+  line.start();
+  constexpr std::size_t kSize = 200'000;
+  ASSERT_EQ(line.peer().write(kSize), kSize);
+  line.peer().cut();
+  char byte = 0;
+  ASSERT_EQ(::recv(line.peer().fd(), &byte, 1, 0), 0);  // the relay has seen it, and hung up
+  EXPECT_EQ(line.consumer().write(4 * kMiB), 4 * kMiB);
+  const Seen seen = line.consumer().read();
+  expect_all(seen, kSize);
+  EXPECT_EQ(seen.error, ECONNRESET);
+  EXPECT_EQ(line.outcome().bytes_to_peer, 0U);
+}
+
 TEST_F(RelayTest, PeersResetArrivesAfterTheDataThatHadArrived) {
   Line line(thread());
   ASSERT_EQ(line.peer().write(10'000), 10'000U);
@@ -837,6 +780,17 @@ TEST_F(RelayTest, WaitsWithoutWorkInEveryHalfClosedState) {
     idle("peer does not read, consumer half-closed");
     line.peer().close_notify();
     idle("peer does not read, both half-closed");
+  }
+  {
+    // Less than the pair holds, so that the consumer's end of file has arrived.
+    Line line(thread(), {.peer_receive_buffer = 64 * 1024});
+    set_int(line.consumers_copy().get(), SOL_SOCKET, SO_SNDBUF, 64 * 1024);
+    line.start();
+    line.peer().close_notify();
+    EXPECT_TRUE(line.consumer().read().clean_end);
+    ASSERT_EQ(line.consumer().write(600'000), 600'000U);
+    line.consumer().shut();
+    idle("peer does not read, both half-closed, nothing left to read");
   }
   {
     Line line(thread(), {.outer_receive_buffer = 16 * 1024});
