@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+hs_test(policy_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/policy/pattern_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/policy/parts_test.cpp
+  LIBS hs_policy)
+target_include_directories(policy_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
