@@ -2,5 +2,9 @@
 hs_test(policy_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/policy/pattern_test.cpp
           ${CMAKE_CURRENT_LIST_DIR}/policy/parts_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/policy/filters_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/policy/loader_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/policy/rules_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/policy/explain_test.cpp
   LIBS hs_policy)
 target_include_directories(policy_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
