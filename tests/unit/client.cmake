@@ -11,7 +11,7 @@ hs_test(client_insides_test
 # What a program sees: the shared library and its header.
 hs_test(client_test
   SOURCES ${client_tests}/context_test.cpp ${client_tests}/threads_test.cpp
-          ${client_tests}/fake_service.cpp
+          ${client_tests}/wrapper_test.cpp ${client_tests}/fake_service.cpp
   LIBS hs_client hs_protocol hs_transport)
 
 hs_test(client_exports_test SOURCES ${client_tests}/exports_test.cpp LIBS hs_client)
@@ -29,4 +29,23 @@ if(TARGET hs_service)
   hs_test(client_service_test
     SOURCES ${client_tests}/service_test.cpp ${client_tests}/fake_service.cpp
     LIBS hs_client hs_service hs_transport)
+endif()
+
+# What the documentation shows: the examples run as they are.
+if(TARGET example_connect)
+  hs_test(client_examples_test
+    SOURCES ${client_tests}/examples_test.cpp ${client_tests}/fake_service.cpp
+    LIBS hs_protocol hs_transport)
+  target_compile_definitions(client_examples_test PRIVATE
+    HS_EXAMPLE_CONNECT="$<TARGET_FILE:example_connect>" HS_EXAMPLE_ECHO="$<TARGET_FILE:example_echo>")
+  add_dependencies(client_examples_test example_connect example_echo)
+
+  # Installed somewhere, found by pkg-config and by find_package, and built against. A sanitized
+  # library would need its users sanitized too.
+  if(NOT HS_SANITIZE)
+    add_test(NAME Install.ExamplesBuildAgainstTheInstalledLibrary
+      COMMAND ${client_tests}/install_test.sh ${CMAKE_BINARY_DIR} ${CMAKE_SOURCE_DIR}/examples
+              ${CMAKE_C_COMPILER} ${CMAKE_INSTALL_LIBDIR})
+    set_tests_properties(Install.ExamplesBuildAgainstTheInstalledLibrary PROPERTIES TIMEOUT 300)
+  endif()
 endif()
