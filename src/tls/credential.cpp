@@ -150,7 +150,9 @@ Result<void> fill_trust_store(const CredentialSource& source, X509_STORE* store,
   return {};
 }
 
-Result<std::shared_ptr<const Credential>> load(const CredentialSource& source) {
+}  // namespace
+
+Result<std::unique_ptr<Credential::Parts>> make_parts(const CredentialSource& source) {
   auto parts = std::make_unique<Credential::Parts>();
   parts->name = source.name;
   parts->has_key_pair = !source.key_pairs.empty();
@@ -169,10 +171,8 @@ Result<std::shared_ptr<const Credential>> load(const CredentialSource& source) {
     (side == Side::kClient ? parts->client : parts->server) = std::move(*context);
   }
   if (auto added = add_key_pairs(source, *parts); !added) return tl::unexpected(added.error());
-  return std::make_shared<const Credential>(std::move(parts));
+  return parts;
 }
-
-}  // namespace
 
 Credential::Credential(std::unique_ptr<const Parts> parts) noexcept : parts_(std::move(parts)) {}
 Credential::~Credential() = default;
@@ -183,7 +183,9 @@ std::size_t Credential::trust_anchors() const noexcept { return parts_->trust_an
 
 Result<std::shared_ptr<const Credential>> load_credential(const CredentialSource& source) {
   try {
-    return load(source);
+    auto parts = make_parts(source);
+    if (!parts) return tl::unexpected(parts.error());
+    return std::make_shared<const Credential>(*std::move(parts));
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kNoMemory, "out of memory");
   }

@@ -46,6 +46,7 @@ bool refuses_our_hello(std::uint8_t alert, const Evidence& evidence) noexcept {
 
 /// What the number alone does not tell.
 std::string_view hint(std::uint8_t alert, const Evidence& evidence) {
+  if (evidence.observations.psk) return "";
   if (kind_of_received_alert(alert) == ErrorKind::kRejected) {
     return evidence.credential.has_key_pair() ? ": it does not accept our certificate"
                                               : ": we have no certificate to show";
@@ -58,6 +59,11 @@ std::string_view hint(std::uint8_t alert, const Evidence& evidence) {
 }
 
 Error explain_received_alert(std::uint8_t alert, const Evidence& evidence) {
+  constexpr std::uint8_t kDecryptError = 51;
+  if (evidence.observations.psk && alert == kDecryptError) {
+    return {ErrorKind::kRejected, "peer sent alert 51 decrypt_error: it has another key than ours "
+                                  "for our identity"};
+  }
   const ErrorKind kind = refuses_our_hello(alert, evidence) ? ErrorKind::kNotSupported
                                                             : kind_of_received_alert(alert);
   return {kind, fmt::format("peer sent alert {} {}{}", alert, alert_name(alert),
@@ -74,6 +80,12 @@ Error explain_errno(int number, const char* call) {
 Error explain_library_error(const Evidence& evidence) {
   const LibraryError& library = evidence.library;
   if (library.out_of_memory) return {ErrorKind::kNoMemory, "out of memory"};
+  if (evidence.observations.psk && !evidence.observations.psk->refusal.empty()) {
+    return {evidence.observations.psk->refusal_kind, evidence.observations.psk->refusal};
+  }
+  if (library.is(ERR_LIB_SSL, SSL_R_BINDER_DOES_NOT_VERIFY)) {
+    return {ErrorKind::kRejected, "peer has another key than ours for its identity"};
+  }
   if (library.is(ERR_LIB_SSL, SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)) {
     return {ErrorKind::kRejected, "peer presented no certificate, but one is required"};
   }

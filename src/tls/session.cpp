@@ -121,7 +121,11 @@ Result<std::unique_ptr<Session>> Session::create(int fd,
                                                  std::shared_ptr<const Credential> credential,
                                                  const SessionParameters& parameters) {
   const bool client = parameters.side == Side::kClient;
-  if ((!client || parameters.present_certificate) && !credential->has_key_pair()) {
+  const bool psk = credential->parts().psk;
+  if (psk && client && parameters.psk == nullptr) {
+    return fail(ErrorKind::kNoCredential, "no pre-shared key to offer");
+  }
+  if (!psk && (!client || parameters.present_certificate) && !credential->has_key_pair()) {
     return fail(ErrorKind::kNoCredential,
                 fmt::format("credential {} has no certificate and key", credential->name()));
   }
@@ -139,14 +143,29 @@ Result<std::unique_ptr<Session>> Session::create(int fd,
     static_cast<void>(bio.release());  // the session owns it now
     observe(ssl, state->observations);
 
-    if (!same_ciphers(parameters.ciphers) &&
-        SSL_set_ciphersuites(ssl, suite_list(parameters.ciphers).c_str()) != 1) {
+    std::vector<Cipher> ciphers = parameters.ciphers;
+    if (psk) {
+      state->observations.psk = std::make_unique<PskState>();
+      state->observations.psk->key = parameters.psk;
+      state->observations.psk->ciphers = ciphers;
+      if (client) {
+        ciphers = ciphers_with(psk_hash(*parameters.psk), ciphers);
+        if (ciphers.empty()) {
+          return fail(ErrorKind::kNotSupported, "no cipher suite with the hash of the pre-shared key");
+        }
+      }
+    }
+    if (!same_ciphers(ciphers) && SSL_set_ciphersuites(ssl, suite_list(ciphers).c_str()) != 1) {
       return fail_openssl(ErrorKind::kInputOutput, "set the cipher suites");
     }
     if (!parts.check_extended_key_usage && SSL_set_purpose(ssl, X509_PURPOSE_ANY) != 1) {
       return fail_openssl(ErrorKind::kInputOutput, "set the purpose of certificates");
     }
-    if (client) {
+    if (psk) {
+      client ? SSL_set_connect_state(ssl) : SSL_set_accept_state(ssl);
+      // A client that is answered with a certificate refuses it: it has no trust store.
+      SSL_set_verify(ssl, client ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, on_verify);
+    } else if (client) {
       auto name = expected_name(fd, parameters);
       if (!name) return tl::unexpected(name.error());
       if (!configure_client(ssl, parameters, *name)) {
@@ -166,6 +185,7 @@ Result<std::unique_ptr<Session>> Session::create(int fd,
 /// sent at once leaves the wire blocked too, but also an error.
 std::optional<Session::Progress> Session::State::waiting(const Evidence& seen) const noexcept {
   if (seen.library.library != 0) return std::nullopt;
+  if (observations.psk && observations.psk->wanted) return Progress::kWantKey;
   if (wire.blocked_read()) return Progress::kWantRead;
   if (wire.blocked_write()) return Progress::kWantWrite;
   return std::nullopt;
@@ -181,6 +201,17 @@ std::optional<std::string> Session::State::settle() {
     return "the TLS library has not told the traffic secrets";
   }
   const X509* peer = SSL_get0_peer_certificate(ssl.get());
+  if (observations.psk) {
+    // An external key is a session resumed; anything else was authenticated by nothing.
+    if (SSL_session_reused(ssl.get()) != 1 || observations.psk->key == nullptr) {
+      return "the session does not use the pre-shared key";
+    }
+    facts.cipher = *cipher;
+    facts.group = group_of(ssl.get());
+    facts.peer_authenticated = true;
+    facts.psk_identity = observations.psk->key->identity;
+    return std::nullopt;
+  }
   const bool must_have_peer =
       side == Side::kClient || (SSL_get_verify_mode(ssl.get()) & SSL_VERIFY_FAIL_IF_NO_PEER_CERT);
   if (must_have_peer && peer == nullptr) return "the peer has no certificate";
@@ -313,6 +344,20 @@ tl::expected<Session::Progress, Failure> Session::close_notify() {
   } catch (const std::bad_alloc&) {
     return tl::unexpected(out_of_memory_failure());
   }
+}
+
+const std::vector<std::string>& Session::offered_identities() const noexcept {
+  static const std::vector<std::string> none;
+  const auto& psk = state_->observations.psk;
+  return psk ? psk->offered : none;
+}
+
+void Session::use_key(std::shared_ptr<const PresharedKey> key) noexcept {
+  const auto& psk = state_->observations.psk;
+  if (!psk || !psk->wanted) return;
+  psk->wanted = false;
+  psk->answered = true;
+  psk->key = std::move(key);
 }
 
 const SessionFacts& Session::facts() const noexcept { return state_->facts; }

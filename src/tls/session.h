@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "tls/cipher.h"
 #include "tls/credential.h"
+#include "tls/psk.h"
 #include "tls/secrets.h"
 
 namespace handshake::tls {
@@ -31,6 +32,8 @@ struct SessionParameters {
   /// Client without peername: the IP literal that the certificate must carry as iPAddress; absent,
   /// the address that the socket is connected to.
   std::optional<std::string> peer_address;
+  /// Client of make_psk_credential(): the key to offer. Names and certificates play no part then.
+  std::shared_ptr<const PresharedKey> psk;
   /// Offered, or accepted, in this order of preference.
   std::vector<Cipher> ciphers{kAllCiphers.begin(), kAllCiphers.end()};
 };
@@ -42,6 +45,7 @@ struct SessionFacts {
   std::string group;         ///< "x25519", "secp256r1", "X25519MLKEM768"
   std::string peer_subject;  ///< RFC 4514; empty without a certificate
   bool peer_authenticated = false;
+  std::string psk_identity;  ///< that both sides have a key for; empty with certificates
   /// Of the certificate that the server presented: "ECDSA P-256", "RSA 2048", "Ed25519".
   std::string certificate_algorithm;
 };
@@ -72,11 +76,18 @@ class Session {
   Session& operator=(const Session&) = delete;
   ~Session();
 
-  enum class Progress : std::uint8_t { kWantRead, kWantWrite, kFinished };
+  /// kWantKey: only a server of make_psk_credential(); see use_key().
+  enum class Progress : std::uint8_t { kWantRead, kWantWrite, kFinished, kWantKey };
 
   /// Drives the handshake until it needs the socket to become readable or writable. After a
   /// failure every further call fails the same way.
   [[nodiscard]] tl::expected<Progress, Failure> advance();
+
+  /// Valid once advance() said kWantKey: the identities that the client offers, any bytes, in its
+  /// order; at most 32.
+  [[nodiscard]] const std::vector<std::string>& offered_identities() const noexcept;
+  /// The key that belongs to one of them; null: none is known (EKEYREJECTED). Then advance().
+  void use_key(std::shared_ptr<const PresharedKey> key) noexcept;
 
   /// Valid once advance() said kFinished.
   [[nodiscard]] const SessionFacts& facts() const noexcept;

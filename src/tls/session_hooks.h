@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "tls/openssl.h"
+#include "tls/psk_hooks.h"
 #include "tls/secrets.h"
 
 namespace handshake::tls {
@@ -21,6 +23,7 @@ struct Observations {
   int verify_depth = 0;
   std::string verify_subject;
   bool out_of_memory = false;
+  std::unique_ptr<PskState> psk;  ///< null: a session with certificates
 };
 
 void observe(SSL* ssl, Observations& observations) noexcept;

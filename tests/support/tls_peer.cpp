@@ -77,6 +77,33 @@ void Peer::note_alert(const SSL* ssl, int where, int value) {
   if (!alert) alert = value & 0xff;
 }
 
+SSL_SESSION* Peer::psk_session(SSL* ssl, const PeerOptions& options) {
+  const unsigned char suite[] = {0x13, static_cast<unsigned char>(options.psk_sha384 ? 0x02 : 0x01)};
+  SSL_SESSION* session = SSL_SESSION_new();
+  require(SSL_SESSION_set1_master_key(session, reinterpret_cast<const unsigned char*>(options.psk_key.data()),
+                                      options.psk_key.size()) == 1 &&
+              SSL_SESSION_set_cipher(session, SSL_CIPHER_find(ssl, suite)) == 1 &&
+              SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) == 1,
+          "pre-shared key");
+  return session;
+}
+
+int Peer::offer_psk(SSL* ssl, const EVP_MD* /*hash*/, const unsigned char** identity, std::size_t* size,
+                    SSL_SESSION** session) {
+  const PeerOptions& options = static_cast<Peer*>(SSL_get_app_data(ssl))->options_;
+  *identity = reinterpret_cast<const unsigned char*>(options.psk_identity.data());
+  *size = options.psk_identity.size();
+  *session = psk_session(ssl, options);
+  return 1;
+}
+
+int Peer::find_psk(SSL* ssl, const unsigned char* identity, std::size_t size, SSL_SESSION** session) {
+  const PeerOptions& options = static_cast<Peer*>(SSL_get_app_data(ssl))->options_;
+  const bool known = std::string(reinterpret_cast<const char*>(identity), size) == options.psk_identity;
+  *session = known ? psk_session(ssl, options) : nullptr;
+  return 1;
+}
+
 Peer::Peer(const PeerOptions& options)
     : options_(options),
       context_(SSL_CTX_new(options.server ? TLS_server_method() : TLS_client_method())),
@@ -108,6 +135,13 @@ Peer::Peer(const PeerOptions& options)
     require(SSL_CTX_add_custom_ext(context, 0xff77, SSL_EXT_CLIENT_HELLO | SSL_EXT_IGNORE_ON_RESUMPTION,
                                    add_padding, nullptr, &padding_, nullptr, nullptr) == 1,
             "padding");
+  }
+  if (!options.psk_identity.empty()) {
+    if (options.server) {
+      SSL_CTX_set_psk_find_session_callback(context, find_psk);
+    } else {
+      SSL_CTX_set_psk_use_session_callback(context, offer_psk);
+    }
   }
   ssl_.reset(SSL_new(context));
   SSL_set_app_data(ssl(), this);

@@ -31,6 +31,9 @@ struct PeerOptions {
   std::string with_finished;
   int security_level = -1;         ///< OpenSSL's default
   std::size_t hello_padding = 0;   ///< a client's extension of that size
+  std::string psk_identity;        ///< not empty: an external pre-shared key
+  std::string psk_key;
+  bool psk_sha384 = false;
 };
 
 class Peer {
@@ -51,6 +54,10 @@ class Peer {
 
  private:
   void step();
+  static SSL_SESSION* psk_session(SSL* ssl, const PeerOptions& options);
+  static int offer_psk(SSL* ssl, const EVP_MD* hash, const unsigned char** identity, std::size_t* size,
+                       SSL_SESSION** session);
+  static int find_psk(SSL* ssl, const unsigned char* identity, std::size_t size, SSL_SESSION** session);
   static void note_alert(const SSL* ssl, int where, int value);
 
   struct FreeContext { void operator()(SSL_CTX* p) const noexcept { SSL_CTX_free(p); } };

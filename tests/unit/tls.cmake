@@ -18,6 +18,7 @@ hs_test(tls_test
           ${CMAKE_CURRENT_LIST_DIR}/tls_stream_test.cpp
           ${CMAKE_CURRENT_LIST_DIR}/tls_credential_test.cpp
           ${CMAKE_CURRENT_LIST_DIR}/tls_names_test.cpp
+          ${CMAKE_CURRENT_LIST_DIR}/tls_psk_test.cpp
           ${CMAKE_CURRENT_LIST_DIR}/tls_wire_test.cpp
   LIBS hs_test_tls hs_test_pki hs_tls)
 
