@@ -58,11 +58,25 @@ std::string_view hint(std::uint8_t alert, const Evidence& evidence) {
   return "";
 }
 
-Error explain_received_alert(std::uint8_t alert, const Evidence& evidence) {
+/// What the refusals of a server mean to a client with a pre-shared key; null for others.
+const char* meaning_for_psk(std::uint8_t alert) noexcept {
+  // RFC 8446 §6.2 has decrypt_error for a binder that does not verify; OpenSSL sends the other.
+  constexpr std::uint8_t kIllegalParameter = 47;
   constexpr std::uint8_t kDecryptError = 51;
-  if (evidence.observations.psk && alert == kDecryptError) {
-    return {ErrorKind::kRejected, "peer sent alert 51 decrypt_error: it has another key than ours "
-                                  "for our identity"};
+  switch (alert) {
+    case kIllegalParameter:
+    case kDecryptError: return "it has another key than ours for our identity";
+    case kHandshakeFailure: return "it does not take our pre-shared key";
+    default: return nullptr;
+  }
+}
+
+Error explain_received_alert(std::uint8_t alert, const Evidence& evidence) {
+  if (evidence.observations.psk) {
+    if (const char* meaning = meaning_for_psk(alert)) {
+      return {ErrorKind::kRejected,
+              fmt::format("peer sent alert {} {}: {}", alert, alert_name(alert), meaning)};
+    }
   }
   const ErrorKind kind = refuses_our_hello(alert, evidence) ? ErrorKind::kNotSupported
                                                             : kind_of_received_alert(alert);
