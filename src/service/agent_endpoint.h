@@ -18,7 +18,7 @@
 namespace handshake::service {
 
 /// One agent's connection in terms of messages: bytes in, bytes out, whatever carries them. Speaks
-/// the family `handshake` with the kernel's attributes and `handshake-worker` with ours beside
+/// the family `handshake` with the kernel's attributes and `hs-worker` with ours beside
 /// them, as strictly as the kernel, and the controller's family. ACCEPT and DONE are root's and
 /// the service's own user's, whoever has the connection.
 ///

@@ -249,6 +249,7 @@ Answer ConsumerEndpoint::State::submit(protocol::Packet& packet,
         carried->socket.emplace(std::move(socket));
         carried->facts = std::move(facts);
         const auto proceed = [carried] {
+          ReapedFd mine = std::move(*carried->socket);  // gone with this call, whatever comes
           const std::shared_ptr<State> state = carried->state.lock();
           if (state == nullptr) return;
           {
@@ -259,7 +260,7 @@ Answer ConsumerEndpoint::State::submit(protocol::Packet& packet,
             state->refuse_submit(carried->id, carried->facts.error(), carried->request.view);
             return;
           }
-          carried->submission.socket = carried->socket->take();
+          carried->submission.socket = mine.take();
           state->submit_and_answer(carried->id, std::move(carried->submission),
                                    *std::move(carried->facts), carried->request.view);
         };

@@ -41,7 +41,9 @@ struct Deadline {
 /// for what is said to be guarded.
 struct Request {
   std::uint64_t id = 0;
-  Submission submission;  ///< without its socket; its callbacks belong to whoever took the gate
+  /// Without its socket. Callbacks are of whoever took the gate; `keys` and `find_key` are guarded
+  /// by Core::mutex_.
+  Submission submission;
   SocketFacts facts;
   std::size_t memory_bytes = 0;  ///< charged to the budget
   CompletionGate gate;

@@ -30,7 +30,6 @@ AcceptedParameters parameters_of(const Request& request, milliseconds remaining)
   parameters.peer_identities = submission.peer_identities;
   parameters.certificates = submission.certificates;
   parameters.keyring = submission.keyring;
-  parameters.keys = submission.keys;
   return parameters;
 }
 
@@ -149,6 +148,7 @@ Result<Accepted> Core::accept(const std::shared_ptr<AgentState>& agent,
   try {
     Accepted accepted;
     RequestPtr request;
+    std::shared_ptr<const RequestKeys> keys;
     milliseconds remaining{0};
     {
       const MutexLock lock(mutex_);
@@ -162,6 +162,7 @@ Result<Accepted> Core::accept(const std::shared_ptr<AgentState>& agent,
         return fail(ErrorKind::kTryAgain, "no request waits");
       }
       request = requests_.find(next->id)->second;
+      keys = next->submission.keys;
       accepted.socket_ = UniqueFd(::fcntl(next->socket.get(), F_DUPFD_CLOEXEC, 0));
       if (!accepted.socket_) {
         starve(*agent, handler_class);
@@ -183,6 +184,7 @@ Result<Accepted> Core::accept(const std::shared_ptr<AgentState>& agent,
     }
     // Should this fail, `accepted` gives the request back.
     accepted.parameters_ = parameters_of(*request, remaining);
+    accepted.parameters_.keys = std::move(keys);
     return accepted;
   } catch (const std::bad_alloc&) {
     const MutexLock lock(mutex_);
@@ -268,8 +270,12 @@ void Core::done_refused(AgentState& agent, std::int32_t token, std::string_view 
   outcome.fault.emplace();
   set_reason(outcome.completion.reason, reason);
   set_reason(outcome.text.reason, reason);
-  // What the agent is told is up to whoever refused its message.
-  static_cast<void>(finish_with(agent, token, std::move(outcome), ReapedFd(reaper_, UniqueFd())));
+  try {
+    // What the agent is told is up to whoever refused its message.
+    static_cast<void>(finish_with(agent, token, std::move(outcome), ReapedFd(reaper_, {})));
+  } catch (const std::bad_alloc&) {
+    // Only to say that there is no such request.
+  }
 }
 
 Result<void> Core::finish_with(AgentState& agent, std::int32_t token, Outcome outcome,
@@ -318,7 +324,7 @@ Result<void> Core::finish_with(AgentState& agent, std::int32_t token, Outcome ou
 
 Result<PresharedKey> Core::find_key(const AgentState& agent, std::int32_t token,
                                     const std::vector<std::string>& identities) {
-  RequestPtr request;
+  std::function<Result<PresharedKey>(const std::vector<std::string>&)> search;
   {
     const MutexLock lock(mutex_);
     const auto found = agent.tokens.find(token);
@@ -326,10 +332,8 @@ Result<PresharedKey> Core::find_key(const AgentState& agent, std::int32_t token,
       return agent.has_issued(token) ? fail(ErrorKind::kBusy, "the request has ended")
                                      : fail(ErrorKind::kBadDescriptor, "no request has this token");
     }
-    request = requests_.find(found->second->id)->second;
+    search = found->second->submission.find_key;
   }
-  // Set at submission; whoever ends the request leaves it alone.
-  const auto& search = request->submission.find_key;
   if (search == nullptr) return fail(ErrorKind::kNoCredential, "this request has no keyring");
   return search(identities);
 }

@@ -102,7 +102,15 @@ void Core::finish(const RequestPtr& request, Completion completion, bool cancell
   Submission& submission = request->submission;
   if (!cancelled) guarded([&] { submission.complete(std::move(completion)); });
   if (submission.release != nullptr) guarded([&] { submission.release(); });
+  // A relay may last: what the callbacks hold and the request's secrets go now.
   guarded([&] {
+    std::shared_ptr<const RequestKeys> keys;
+    decltype(submission.find_key) find_key;
+    {
+      const MutexLock lock(mutex_);
+      keys.swap(submission.keys);
+      find_key.swap(submission.find_key);
+    }
     submission.complete = nullptr;
     submission.release = nullptr;
     submission.authorize = nullptr;
