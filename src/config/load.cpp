@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config/load.h"
 
-#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sys/stat.h>
@@ -12,6 +11,7 @@
 #include <charconv>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -19,38 +19,17 @@
 #include <fmt/format.h>
 
 #include "base/result.h"
-#include "base/unique_fd.h"
+#include "config/file.h"
+#include "config/tags.h"
 
 namespace handshake::config {
 
 namespace {
 
-constexpr std::size_t kMaxFileSize = std::size_t{16} << 20;
 constexpr std::string_view kSystemTrustStore = "/etc/ssl/certs/ca-certificates.crt";
 constexpr std::string_view kCredentialPrefix = "credential ";
 constexpr std::string_view kClientSection = "authenticate.client";
 constexpr std::string_view kServerSection = "authenticate.server";
-
-Result<std::string> read_file(const std::string& path, struct stat& file) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!fd) return fail_errno(fmt::format("open {}", path));
-  if (::fstat(fd.get(), &file) != 0) return fail_errno(fmt::format("stat {}", path));
-  if (!S_ISREG(file.st_mode)) {
-    return fail(ErrorKind::kInvalidArgument, fmt::format("{} is not a regular file", path));
-  }
-  std::string content;
-  std::array<char, 65536> part;
-  while (true) {
-    const ssize_t count = ::read(fd.get(), part.data(), part.size());
-    if (count < 0) return fail_errno(fmt::format("read {}", path));
-    if (count == 0) return content;
-    content.append(part.data(), static_cast<std::size_t>(count));
-    if (content.size() > kMaxFileSize) {
-      return fail(ErrorKind::kOutOfRange,
-                  fmt::format("{} is larger than {} bytes", path, kMaxFileSize));
-    }
-  }
-}
 
 std::optional<std::uint64_t> number_of(std::string_view text) {
   std::uint64_t value = 0;
@@ -89,6 +68,7 @@ class Loader {
     const IniFile ini = parse_ini(settings_.path, *text, problems_);
     for (const IniSection& section : ini.sections) read_section(section);
     make_kernel_credentials();
+    if (!tags_given_) read_default_tags();
     return finish();
   }
 
@@ -99,6 +79,11 @@ class Loader {
   Loaded finish() {
     std::stable_sort(problems_.begin(), problems_.end(),
                      [](const Problem& a, const Problem& b) { return a.line < b.line; });
+    // Workers compile the policy again; here it shows its problems, whose lines are those of its files.
+    std::vector<Problem> of_policy = load_policy(settings_.tags).problems;
+    for (std::vector<Problem>* more : {&tag_problems_, &of_policy}) {
+      std::move(more->begin(), more->end(), std::back_inserter(problems_));
+    }
     Loaded loaded;
     const bool fatal = std::any_of(problems_.begin(), problems_.end(),
                                    [](const Problem& problem) { return problem.fatal; });
@@ -302,7 +287,27 @@ class Loader {
                {"timeout_ms", [&](const IniEntry& entry) {
                   settings_.default_timeout = milliseconds(bounded(entry, 1, 3'600'000).value_or(1));
                 }},
-               {"netns", [&](const IniEntry& entry) { read_netns(entry); }}});
+               {"netns", [&](const IniEntry& entry) { read_netns(entry); }},
+               {"tags", [&](const IniEntry& entry) { read_tag_paths(entry); }}},
+              {"tags"});
+  }
+
+  void read_tag_paths(const IniEntry& entry) {
+    tags_given_ = true;
+    if (entry.value.empty()) return problem(entry, "expected a directory, or a file, of tags in YAML");
+    append_tags((directory_ / entry.value).string());
+  }
+
+  /// As tlshd has it: tags.d in the directory of its configuration, which once was a file of /etc.
+  void read_default_tags() {
+    const bool old_place = settings_.path == "/etc/tlshd.conf";
+    const std::filesystem::path path = directory_ / (old_place ? "tlshd/tags.d" : "tags.d");
+    std::error_code error;
+    if (std::filesystem::exists(path, error)) append_tags(path.string());
+  }
+
+  void append_tags(const std::string& path) {
+    for (FileContent& file : read_tags(path, tag_problems_)) settings_.tags.push_back(std::move(file));
   }
 
   void read_netns(const IniEntry& entry) {
@@ -506,6 +511,8 @@ class Loader {
   Settings settings_;
   std::filesystem::path directory_;
   std::vector<Problem> problems_;
+  std::vector<Problem> tag_problems_;
+  bool tags_given_ = false;
   std::set<std::string> names_;
   std::map<std::string, IniSection> kernel_sections_;
 };

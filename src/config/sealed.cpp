@@ -138,6 +138,7 @@ void transfer(Stream& stream, AnySettings& settings) {
   });
   list(stream, settings.keyrings, kString);
   list(stream, settings.netns, kString);
+  list(stream, settings.tags, kFile);
   integer(stream, settings.debug_tls);
   integer(stream, settings.debug_netlink);
 }

@@ -78,6 +78,8 @@ struct Settings {
   std::vector<std::string> keyrings;
   /// Whose kernel requests are served: "self", names of /run/netns, absolute paths.
   std::vector<std::string> netns{"self"};
+  /// Session tags and rules, in the order in which they count (config/tags.h). Without problems.
+  std::vector<FileContent> tags;
   bool debug_tls = false;      ///< workers log their steps
   bool debug_netlink = false;  ///< messages to and from the kernel are logged
 };

@@ -8,3 +8,7 @@ hs_test(policy_test
           ${CMAKE_CURRENT_LIST_DIR}/policy/explain_test.cpp
   LIBS hs_policy)
 target_include_directories(policy_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+
+hs_test(config_tags_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/config_tags_test.cpp
+  LIBS hs_config hs_policy)
