@@ -142,7 +142,7 @@ TEST_F(ConfigFile, EveryProblemIsReportedWithPlaceKeyAndReason) {
       (std::vector<std::string>{
           "config:2:9: workers: \"many\" is not a number from 1 to 1024",
           "config:3:1: workers: already set in line 2",
-          "config:4:1: speed: unknown key in [service], expected one of: netns, timeout_ms, workers",
+          "config:4:1: speed: unknown key in [service], expected one of: netns, tags, timeout_ms, workers",
           "config:5:1: [nonsense]: unknown section, expected [debug], [service], [credential NAME] or "
           "tlshd's [authenticate], [authenticate.client], [authenticate.server]",
           "config:6:1: [credential a]: 1 x509.certificate but 0 x509.private_key: they pair in order",
