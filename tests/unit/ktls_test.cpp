@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel is given, and what is said where it takes nothing. The kernel itself is tested
-// in tests/kernel.
+// What the kernel is given, and what is said where it takes nothing. What needs a kernel with kTLS
+// is skipped elsewhere, and runs in the test bed of tests/kernel.
 #include <gtest/gtest.h>
 
 #include <linux/tls.h>
@@ -100,20 +100,94 @@ TEST_P(EveryCipher, OpensWhatThePeerSendsAndSealsWhatItReads) {
   EXPECT_EQ(peer.read(), "sent by the kernel");
 }
 
-TEST(CryptoInfo, OfASecretThatIsNoneIsRefused) {
-  EXPECT_FALSE(make_crypto_info(Cipher::kAes128Gcm, tls::TrafficSecret()));
-}
-
 /// Whether this machine's kernel has kTLS, found out in a way of its own.
 bool kernel_has_ktls() {
   const auto link = test_tls::Link::tcp_pair();
   return ::setsockopt(link.session_end.get(), IPPROTO_TCP, TCP_ULP, "tls", 3) == 0;
 }
 
+struct KernelRecord {
+  std::uint8_t type = 0;
+  std::string content;
+};
+
+/// As a consumer does that is ready for tickets: with the record type beside the data.
+KernelRecord receive_record(int fd) {
+  std::string content(16'384, '\0');
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(1)> control{};
+  iovec part{content.data(), content.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t got = ::recvmsg(fd, &message, 0);
+  content.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+  KernelRecord record{0, content};
+  const cmsghdr* type = CMSG_FIRSTHDR(&message);
+  if (type != nullptr && type->cmsg_level == SOL_TLS && type->cmsg_type == TLS_GET_RECORD_TYPE) {
+    record.type = *CMSG_DATA(type);
+  }
+  return record;
+}
+
+TEST_P(EveryCipher, GoesOnInTheKernelWhereTheSessionEnds) {
+  if (!kernel_has_ktls()) GTEST_SKIP() << "this kernel has no kTLS; the test bed's has";
+  const auto [side, cipher] = GetParam();
+  const test_pki::Authority ca("test CA");
+  const auto identity = ca.issue({.common_name = "both", .dns_names = {"server.test"}});
+  const auto credential = test_tls::load(test_tls::source({identity}, {ca.certificate_pem()}));
+  tls::SessionParameters parameters =
+      side == Side::kClient ? test_tls::client_for("server.test") : test_tls::server();
+  parameters.ciphers = {cipher};
+  const auto link = test_tls::Link::tcp_pair();
+  auto session = std::move(
+      tls::Session::create(link.session_end.get(), credential, parameters).value());
+  test_tls::PeerOptions options;
+  options.server = side == Side::kClient;
+  options.identity = &identity;
+  options.suites = to_string(cipher);
+  options.with_finished = "with the Finished";
+  options.tickets = 2;
+  test_tls::Peer peer(options);
+  ASSERT_TRUE(test_tls::shake_hands(*session, peer, link));
+  const int fd = link.session_end.get();
+  const auto installed = install(fd, side, cipher, session->secrets());
+  ASSERT_TRUE(installed) << installed.error().detail;
+  ASSERT_TRUE(verify(fd)) << verify(fd).error().detail;
+  session.reset();
+
+  peer.write("and later");
+  link.send(peer.take_output());
+  const timeval patience{5, 0};
+  ASSERT_EQ(::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+  const std::string everything = "with the Finishedand later";
+  std::string data;
+  int tickets = 0;
+  // One call may return the data of several records, but never a record of another type with it.
+  while (data.size() < everything.size()) {
+    const KernelRecord record = receive_record(fd);
+    ASSERT_FALSE(record.content.empty()) << "after " << data;
+    if (record.type == 23) data += record.content;
+    if (record.type == 22) ++tickets;
+  }
+  EXPECT_EQ(data, everything);
+  EXPECT_EQ(tickets, side == Side::kClient ? 2 : 0);
+
+  const std::string answer = "from the kernel";
+  ASSERT_EQ(::send(fd, answer.data(), answer.size(), 0), static_cast<ssize_t>(answer.size()));
+  peer.receive(link.receive());
+  EXPECT_EQ(peer.read(), answer);
+}
+
+TEST(CryptoInfo, OfASecretThatIsNoneIsRefused) {
+  EXPECT_FALSE(make_crypto_info(Cipher::kAes128Gcm, tls::TrafficSecret()));
+}
+
 TEST(Probe, SaysWhatTheKernelTakesOrWhyItTakesNothing) {
   const ProbeResult result = probe();
   if (kernel_has_ktls()) {
-    EXPECT_FALSE(result.ciphers.empty()) << result.reason;
+    EXPECT_EQ(result.ciphers.size(), tls::kAllCiphers.size()) << result.reason;
   } else {
     EXPECT_TRUE(result.ciphers.empty());
     EXPECT_EQ(result.reason, "the kernel has no kTLS, or its module is not loaded (modprobe tls)");
@@ -131,7 +205,7 @@ TEST(Verify, RefusesASocketThatWouldSendPlaintext) {
 TEST(Verify, RefusesASocketWithTheUpperLayerAndNoKeys) {
   const auto link = test_tls::Link::tcp_pair();
   if (::setsockopt(link.session_end.get(), IPPROTO_TCP, TCP_ULP, "tls", 3) != 0) {
-    GTEST_SKIP() << "this kernel has no kTLS; tests/kernel runs this one";
+    GTEST_SKIP() << "this kernel has no kTLS; the test bed's has";
   }
   const auto verified = verify(link.session_end.get());
   ASSERT_FALSE(verified);
