@@ -22,7 +22,11 @@ class JsonWriter {
   template <class T, std::enable_if_t<std::is_integral_v<T>, int> = 0>
   JsonWriter& value(T number) {
     separate();
-    text_ += std::to_string(number);
+    if constexpr (std::is_same_v<T, bool>) {
+      text_ += number ? "true" : "false";
+    } else {
+      text_ += std::to_string(number);
+    }
     return *this;
   }
   template <class T>

@@ -23,6 +23,12 @@ TEST(Json, EscapesWhatJsonAndTerminalsCannotTake) {
   EXPECT_EQ(json.text(), "\"a\\\"\\\\\\u000a\\u0000\\u007f ü\\ufffd\"");
 }
 
+TEST(Json, TruthIsNoNumber) {
+  JsonWriter json;
+  json.begin_object().member("yes", true).member("no", false).member("one", 1).end_object();
+  EXPECT_EQ(json.text(), R"({"yes":true,"no":false,"one":1})");
+}
+
 TEST(Json, EmptyDocuments) {
   JsonWriter json;
   json.begin_array().end_array();
