@@ -68,7 +68,7 @@ class Loader {
     const IniFile ini = parse_ini(settings_.path, *text, problems_);
     for (const IniSection& section : ini.sections) read_section(section);
     make_kernel_credentials();
-    if (!tags_given_) read_default_tags();
+    settings_.tags = read_tags_of(ini, tag_problems_);
     return finish();
   }
 
@@ -288,26 +288,10 @@ class Loader {
                   settings_.default_timeout = milliseconds(bounded(entry, 1, 3'600'000).value_or(1));
                 }},
                {"netns", [&](const IniEntry& entry) { read_netns(entry); }},
-               {"tags", [&](const IniEntry& entry) { read_tag_paths(entry); }}},
+               {"tags", [&](const IniEntry& entry) {
+                  if (entry.value.empty()) problem(entry, "expected a directory, or a file, of tags in YAML");
+                }}},
               {"tags"});
-  }
-
-  void read_tag_paths(const IniEntry& entry) {
-    tags_given_ = true;
-    if (entry.value.empty()) return problem(entry, "expected a directory, or a file, of tags in YAML");
-    append_tags((directory_ / entry.value).string());
-  }
-
-  /// As tlshd has it: tags.d in the directory of its configuration, which once was a file of /etc.
-  void read_default_tags() {
-    const bool old_place = settings_.path == "/etc/tlshd.conf";
-    const std::filesystem::path path = directory_ / (old_place ? "tlshd/tags.d" : "tags.d");
-    std::error_code error;
-    if (std::filesystem::exists(path, error)) append_tags(path.string());
-  }
-
-  void append_tags(const std::string& path) {
-    for (FileContent& file : read_tags(path, tag_problems_)) settings_.tags.push_back(std::move(file));
   }
 
   void read_netns(const IniEntry& entry) {
@@ -512,7 +496,6 @@ class Loader {
   std::filesystem::path directory_;
   std::vector<Problem> problems_;
   std::vector<Problem> tag_problems_;
-  bool tags_given_ = false;
   std::set<std::string> names_;
   std::map<std::string, IniSection> kernel_sections_;
 };

@@ -43,6 +43,29 @@ std::vector<FileContent> read_tags(const std::string& path, std::vector<Problem>
   return files;
 }
 
+std::vector<FileContent> read_tags_of(const IniFile& configuration,
+                                      std::vector<Problem>& problems) {
+  const fs::path directory = fs::path(configuration.path).parent_path();
+  std::vector<std::string> paths;
+  for (const IniSection& section : configuration.sections) {
+    if (section.name != "service") continue;
+    for (const IniEntry& entry : section.entries) {
+      if (entry.key == "tags") paths.push_back((directory / entry.value).string());
+    }
+  }
+  if (paths.empty()) {
+    const bool old_place = configuration.path == "/etc/tlshd.conf";
+    const fs::path path = directory / (old_place ? "tlshd/tags.d" : "tags.d");
+    std::error_code error;
+    if (fs::exists(path, error)) paths.push_back(path.string());
+  }
+  std::vector<FileContent> files;
+  for (const std::string& path : paths) {
+    for (FileContent& file : read_tags(path, problems)) files.push_back(std::move(file));
+  }
+  return files;
+}
+
 policy::Policy::Loaded load_policy(const std::vector<FileContent>& files) {
   std::vector<policy::PolicyText> texts;
   for (const FileContent& file : files) texts.push_back({file.path, file.content});

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/problem.h"
+#include "config/ini.h"
 #include "config/settings.h"
 #include "policy/policy.h"
 
@@ -16,7 +17,13 @@ namespace handshake::config {
 [[nodiscard]] std::vector<FileContent> read_tags(const std::string& path,
                                                  std::vector<Problem>& problems);
 
-/// Compiles what read_tags() has read, here or in the process that sealed the settings.
+/// The files of the policy that goes with a configuration: those of [service] tags, or else what lies in
+/// tags.d beside it (for /etc/tlshd.conf: in /etc/tlshd/tags.d), if that is there. Reads neither
+/// certificates nor keys, so that anybody may who may read the policy.
+[[nodiscard]] std::vector<FileContent> read_tags_of(const IniFile& configuration,
+                                                    std::vector<Problem>& problems);
+
+/// Compiles what was read, here or in the process that sealed the settings.
 [[nodiscard]] policy::Policy::Loaded load_policy(const std::vector<FileContent>& files);
 
 }  // namespace handshake::config
