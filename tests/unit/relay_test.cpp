@@ -326,9 +326,11 @@ class Line {
     }
     inner_copy_ = UniqueFd(::fcntl(pair.inner.get(), F_DUPFD_CLOEXEC, 0));
     consumer_ = std::make_unique<Consumer>(std::move(pair.outer));
-    relay_ = std::move(
-        Relay::create(thread.loop(), std::move(*session), std::move(our_end), std::move(pair.inner))
-            .value());
+    thread.run([&, this, &socket = our_end] {
+      relay_ = std::move(Relay::create(thread.loop(), std::move(*session), std::move(socket),
+                                       std::move(pair.inner))
+                             .value());
+    });
   }
   ~Line() {
     // A watch belongs to the loop's thread.
