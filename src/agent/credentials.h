@@ -20,6 +20,7 @@ struct NamedCredential {
   bool client = false;  ///< may be used for clienthello
   bool server = false;  ///< may be used for serverhello
   bool require_client_certificate = false;
+  bool for_kernel = false;  ///< a kernel consumer's, who wants to be told of identities
 };
 
 /// All credentials of one Settings, by name: loaded once per process, immutable (R3.13). Who may
@@ -35,12 +36,16 @@ class CredentialSet {
   [[nodiscard]] Result<NamedCredential> find(const std::optional<std::string>& name,
                                              tls::Side side) const;
 
+  /// For requests whose sessions are authenticated by a pre-shared key of their own.
+  [[nodiscard]] const std::shared_ptr<const tls::Credential>& psk() const noexcept { return psk_; }
+
   [[nodiscard]] const std::map<std::string, NamedCredential>& all() const noexcept {
     return credentials_;
   }
 
  private:
   std::map<std::string, NamedCredential> credentials_;
+  std::shared_ptr<const tls::Credential> psk_;
 };
 
 }  // namespace handshake::agent

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/handshake.h"
 
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -23,6 +24,19 @@ using protocol::SessionMode;
 constexpr std::size_t kMaxText = 1024;
 // What is thrown away of a peer's data after our alert.
 constexpr std::size_t kMaxDiscard = std::size_t{64} * 1024;
+
+// What kernel consumers take for "verified, but in no keyring": NFSD refuses mutual TLS without any
+// identity. The reference agent says the same.
+constexpr std::uint32_t kVerifiedWithoutKey = 4294967295;
+
+void wipe(std::optional<std::vector<std::byte>>& secret) noexcept {
+  if (secret && !secret->empty()) ::explicit_bzero(secret->data(), secret->size());
+}
+
+std::string text_of(const std::optional<std::vector<std::byte>>& bytes) {
+  if (!bytes) return {};
+  return {reinterpret_cast<const char*>(bytes->data()), bytes->size()};
+}
 
 std::string shortened(std::string text) {
   if (text.size() > kMaxText) {
@@ -47,20 +61,22 @@ tl::unexpected<tls::Failure> failed(Error error) {
 
 }  // namespace
 
-Handshake::Handshake(const Context& context, const protocol::worker::AcceptReply& request,
-                     UniqueFd socket)
-    : context_(context), request_(request), socket_(std::move(socket)) {
+Handshake::Handshake(const Context& context, protocol::worker::AcceptReply request, UniqueFd socket)
+    : context_(context), request_(std::move(request)), socket_(std::move(socket)) {
   outcome_.report.sockfd = request_.sockfd;
 }
 
 Handshake::~Handshake() {
+  if (request_.psk) wipe(request_.psk->secret);
+  for (protocol::worker::KeyPair& pair : request_.key_pair) wipe(pair.private_key);
   watch_.reset();
   session_.reset();
   context_.closer.close(std::move(socket_));
 }
 
-void Handshake::start(Finished finished) {
+void Handshake::start(Finished finished, FindKey find_key) {
   finished_ = std::move(finished);
+  find_key_ = std::move(find_key);
   run(&Handshake::begin);
 }
 
@@ -88,6 +104,7 @@ Handshake::Progress Handshake::advance() {
     if (const Result<void> completed = complete(); !completed) return failed(completed.error());
     return true;
   }
+  if (*progress == tls::Session::Progress::kWantKey) return ask_for_key();
   const bool reads = *progress == tls::Session::Progress::kWantRead;
   if (const auto set = watch_.set_events(reads ? EPOLLIN : EPOLLOUT); !set) {
     return failed(set.error());
@@ -104,7 +121,10 @@ Result<void> Handshake::prepare() {
 
   const Result<NamedCredential> credential = context_.credentials.find(request_.credential, side_);
   if (!credential) return tl::unexpected(credential.error());
-  auto session = tls::Session::create(socket_.get(), credential->tls, parameters(*credential));
+  for_kernel_ = credential->for_kernel;
+  const auto tls_credential = credential_of(*credential);
+  if (!tls_credential) return tl::unexpected(tls_credential.error());
+  auto session = tls::Session::create(socket_.get(), *tls_credential, parameters(*credential));
   if (!session) return tl::unexpected(session.error());
   session_ = std::move(*session);
 
@@ -145,19 +165,63 @@ Result<void> Handshake::check_authentication() const {
     case Auth::kUnauth:
       if (side_ == tls::Side::kClient) break;
       return fail(ErrorKind::kInvalidArgument, "a server cannot be anonymous");
-    case Auth::kPsk: return fail(ErrorKind::kNotSupported, "pre-shared keys are not supported");
+    case Auth::kPsk:
+      if (side_ == tls::Side::kServer || request_.psk) break;
+      return fail(ErrorKind::kNoCredential, "the request brings no pre-shared key");
     case Auth::kUnspec:
       return fail(ErrorKind::kInvalidArgument, "the request does not say how to authenticate");
   }
-  if (request_.certificate.empty()) return {};
+  // Serials are for who reads keyrings; what they stand for comes along.
+  if (request_.certificate.empty() || !request_.key_pair.empty()) return {};
   return fail(ErrorKind::kNotSupported,
               "certificates by key serial are not supported: name a credential");
 }
 
-tls::SessionParameters Handshake::parameters(const NamedCredential& credential) const {
+/// That of the request's name, or one with the keys that the request brings.
+Result<std::shared_ptr<const tls::Credential>> Handshake::credential_of(const NamedCredential& named) {
+  if (request_.auth_mode == Auth::kPsk) return context_.credentials.psk();
+  if (request_.auth_mode != Auth::kX509 || request_.key_pair.empty()) return named.tls;
+  std::vector<std::pair<tls::NamedBytes, tls::NamedBytes>> pairs;
+  for (protocol::worker::KeyPair& pair : request_.key_pair) {
+    const std::string name = pair.name.value_or("key");
+    pairs.emplace_back(tls::NamedBytes{name, text_of(pair.certificate)},
+                       tls::NamedBytes{name, text_of(pair.private_key)});
+    wipe(pair.private_key);
+  }
+  auto made = tls::with_key_pairs(*named.tls, std::move(pairs));
+  if (!made) return fail(ErrorKind::kNoCredential, made.error().detail);
+  return made;
+}
+
+std::shared_ptr<const tls::PresharedKey> Handshake::take_key(protocol::worker::PresharedKey& key) {
+  psk_serial_ = key.serial;
+  return std::make_shared<const tls::PresharedKey>(tls::PresharedKey{
+      text_of(key.identity), Secret(std::exchange(key.secret, std::nullopt).value_or(std::vector<std::byte>()))});
+}
+
+Handshake::Progress Handshake::ask_for_key() {
+  if (asked_for_key_ || !find_key_) {
+    session_->use_key(nullptr);
+    return advance();
+  }
+  asked_for_key_ = true;
+  // Nothing to be done with the socket until the answer is there.
+  if (const auto set = watch_.set_events(0); !set) return failed(set.error());
+  find_key_(session_->offered_identities());
+  return false;
+}
+
+void Handshake::key_found(std::optional<protocol::worker::PresharedKey> key) {
+  if (session_ == nullptr || !asked_for_key_) return;
+  session_->use_key(key ? take_key(*key) : nullptr);
+  run(&Handshake::advance);
+}
+
+tls::SessionParameters Handshake::parameters(const NamedCredential& credential) {
   tls::SessionParameters parameters;
   parameters.side = side_;
   parameters.present_certificate = request_.auth_mode == Auth::kX509;
+  if (request_.psk) parameters.psk = take_key(*request_.psk);
   if (side_ == tls::Side::kServer) {
     parameters.request_client_certificate = true;
     switch (request_.client_auth.value_or(ClientAuth::kDefault)) {
@@ -187,6 +251,12 @@ Result<void> Handshake::complete() {
   report.group = facts.group;
   if (facts.peer_authenticated) report.peer_subject = shortened(facts.peer_subject);
   report.certificate_algorithm = facts.certificate_algorithm;
+  if (!facts.psk_identity.empty()) {
+    report.peer_subject = shortened(facts.psk_identity);
+    if (psk_serial_) report.remote_auth = {*psk_serial_};
+  } else if (for_kernel_ && facts.peer_authenticated) {
+    report.remote_auth = {kVerifiedWithoutKey};
+  }
   return {};
 }
 

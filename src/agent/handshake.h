@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "agent/closer.h"
 #include "agent/credentials.h"
@@ -14,6 +16,7 @@
 #include "ktls/ktls.h"
 #include "ktls/relay.h"
 #include "protocol/messages.h"
+#include "tls/psk.h"
 #include "tls/session.h"
 
 namespace handshake::agent {
@@ -46,15 +49,21 @@ class Handshake {
   /// Called once; may destroy the handshake. The worker's copy of the socket is closed by then,
   /// or owned by the relay (R3.11).
   using Finished = std::function<void(Outcome)>;
+  /// Looks for the pre-shared key of one of a client's identities; key_found() is the answer, later
+  /// from the loop.
+  using FindKey = std::function<void(const std::vector<std::string>& identities)>;
 
-  Handshake(const Context& context, const protocol::worker::AcceptReply& request, UniqueFd socket);
+  Handshake(const Context& context, protocol::worker::AcceptReply request, UniqueFd socket);
   Handshake(const Handshake&) = delete;
   Handshake& operator=(const Handshake&) = delete;
   /// Abandons one under way: nothing is sent, nothing is reported.
   ~Handshake();
 
   /// Calls `finished` from the loop, or from here when it fails, or ends, at once.
-  void start(Finished finished);
+  /// Without `find_key` a server with pre-shared keys knows none.
+  void start(Finished finished, FindKey find_key = {});
+  /// Null: there is none. Nothing happens to a handshake that has not asked.
+  void key_found(std::optional<protocol::worker::PresharedKey> key);
 
  private:
   /// True: the handshake is finished and so is everything after it.
@@ -65,8 +74,13 @@ class Handshake {
   [[nodiscard]] Progress advance();
   [[nodiscard]] Result<void> prepare();
   [[nodiscard]] Result<void> check_authentication() const;
+  [[nodiscard]] Result<std::shared_ptr<const tls::Credential>> credential_of(
+      const NamedCredential& named);
+  [[nodiscard]] Progress ask_for_key();
+  [[nodiscard]] std::shared_ptr<const tls::PresharedKey> take_key(
+      protocol::worker::PresharedKey& key);
   [[nodiscard]] Result<void> choose_mode();
-  [[nodiscard]] tls::SessionParameters parameters(const NamedCredential& credential) const;
+  [[nodiscard]] tls::SessionParameters parameters(const NamedCredential& credential);
   [[nodiscard]] Result<void> complete();
   [[nodiscard]] Result<void> install_ktls();
   [[nodiscard]] Result<void> make_relay();
@@ -74,9 +88,13 @@ class Handshake {
   void finish();
 
   const Context& context_;
-  const protocol::worker::AcceptReply request_;
+  protocol::worker::AcceptReply request_;
   UniqueFd socket_;
   tls::Side side_ = tls::Side::kClient;
+  bool for_kernel_ = false;
+  bool asked_for_key_ = false;
+  FindKey find_key_;
+  std::optional<std::uint32_t> psk_serial_;  ///< of the key in use
   bool with_relay_ = false;
   std::unique_ptr<tls::Session> session_;
   Outcome outcome_;

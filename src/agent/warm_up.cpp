@@ -20,7 +20,7 @@ constexpr int kMaxTurns = 16;
 
 std::shared_ptr<const tls::Credential> any_server(const CredentialSet& credentials) {
   for (const auto& [name, credential] : credentials.all()) {
-    if (credential.server) return credential.tls;
+    if (credential.server && credential.tls->has_key_pair()) return credential.tls;
   }
   return nullptr;
 }

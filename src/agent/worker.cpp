@@ -2,10 +2,12 @@
 #include "agent/worker.h"
 
 #include <linux/netlink.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -103,7 +105,7 @@ std::uint32_t Worker::next_sequence() {
   // number.
   do {
     ++sequence_;
-  } while (sequence_ == 0 || relays_.contains(sequence_));
+  } while (sequence_ == 0 || relays_.contains(sequence_) || searches_.contains(sequence_));
   return sequence_;
 }
 
@@ -134,7 +136,7 @@ void Worker::ask_for(Family& family, std::string_view name) {
 }
 
 void Worker::on_packet(protocol::Packet packet) {
-  const std::vector<std::byte> bytes = std::move(packet.bytes);
+  std::vector<std::byte> bytes = std::move(packet.bytes);
   protocol::MessageReader reader(bytes);
   while (channel_ != nullptr) {
     const auto message = reader.next();
@@ -145,6 +147,8 @@ void Worker::on_packet(protocol::Packet packet) {
     if (!*message) break;
     on_message(**message, packet);
   }
+  // It may have brought a key.
+  if (!bytes.empty()) ::explicit_bzero(bytes.data(), bytes.size());
   for (UniqueFd& fd : packet.fds) closer_.close(std::move(fd));
 }
 
@@ -163,6 +167,8 @@ void Worker::on_message(const protocol::MessageView& message, protocol::Packet& 
              (is(handshake_family_, protocol::kernel::AcceptReply::kCommand) ||
               is(worker_family_, protocol::worker::AcceptReply::kCommand))) {
     on_accept_reply(message, packet);
+  } else if (is(worker_family_, protocol::worker::FindKeyReply::kCommand)) {
+    on_key(message);
   } else {
     log_.debug(fmt::format("unexpected message: family {} command {}", message.type,
                            message.command));
@@ -200,6 +206,10 @@ void Worker::on_ack(const protocol::Ack& ack) {
     if (family->asked != ack.sequence) continue;
     family->asked.reset();
     on_families_known();
+    return;
+  }
+  if (const auto search = searches_.find(ack.sequence); search != searches_.end()) {
+    if (ack.error != 0) answer_search(ack.sequence, std::nullopt);
     return;
   }
   if (ack.error == 0) return;
@@ -277,8 +287,7 @@ void Worker::on_accept_refused(int error) {
 void Worker::on_accept_reply(const protocol::MessageView& message, protocol::Packet& packet) {
   accepting_.reset();
   protocol::ExtAck ack;
-  const auto request =
-      protocol::worker::AcceptReply::parse(message.attributes, Unknown::kSkip, ack);
+  auto request = protocol::worker::AcceptReply::parse(message.attributes, Unknown::kSkip, ack);
   counters_.unknown_attributes += ack.unknown_skipped;
   const std::optional<std::int32_t> token = request ? request->sockfd : find_token(message);
   if (!token) {
@@ -302,18 +311,58 @@ void Worker::on_accept_reply(const protocol::MessageView& message, protocol::Pac
   }
   UniqueFd socket = std::move(packet.fds.front());
   packet.fds.clear();
-  begin(*request, std::move(socket));
+  begin(std::move(*request), std::move(socket));
 }
 
-void Worker::begin(const protocol::worker::AcceptReply& request, UniqueFd socket) {
+void Worker::begin(protocol::worker::AcceptReply request, UniqueFd socket) {
   const HandshakeId id = ++next_handshake_;
-  const auto [at, inserted] =
-      handshakes_.emplace(id, std::make_unique<Handshake>(context_, request, std::move(socket)));
+  const auto request_id = request.request_id;
+  const auto token = request.sockfd;
+  const auto [at, inserted] = handshakes_.emplace(
+      id, std::make_unique<Handshake>(context_, std::move(request), std::move(socket)));
   // While this one is begun, the service looks for the next.
   accept_next();
-  at->second->start([this, id, request_id = request.request_id](Handshake::Outcome outcome) {
-    on_finished(id, request_id, std::move(outcome));
+  at->second->start(
+      [this, id, request_id](Handshake::Outcome outcome) {
+        on_finished(id, request_id, std::move(outcome));
+      },
+      [this, id, token](const std::vector<std::string>& identities) {
+        search_key(id, token, identities);
+      });
+}
+
+void Worker::search_key(HandshakeId id, std::optional<std::int32_t> token,
+                        const std::vector<std::string>& identities) {
+  protocol::worker::FindKeyRequest request;
+  request.sockfd = token;
+  for (const std::string& identity : identities) {
+    const auto bytes = std::as_bytes(std::span(identity));
+    request.identity.emplace_back(bytes.begin(), bytes.end());
+  }
+  const auto sequence = worker_family_.id != 0 ? send(worker_family_.id, request, false) : std::nullopt;
+  if (sequence) {
+    searches_[*sequence] = id;
+    return;
+  }
+  // Too long to be sent, or nobody to ask; not from inside the handshake.
+  loop_.post([this, id, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    const auto handshake = handshakes_.find(id);
+    if (handshake != handshakes_.end()) handshake->second->key_found(std::nullopt);
   });
+}
+
+void Worker::on_key(const protocol::MessageView& message) {
+  protocol::ExtAck ack;
+  auto reply = protocol::worker::FindKeyReply::parse(message.attributes, Unknown::kSkip, ack);
+  answer_search(message.sequence, reply ? std::move(reply->psk) : std::nullopt);
+}
+
+void Worker::answer_search(std::uint32_t sequence, std::optional<protocol::worker::PresharedKey> key) {
+  const auto search = searches_.extract(sequence);
+  if (!search) return;
+  const auto handshake = handshakes_.find(search.mapped());
+  if (handshake != handshakes_.end()) handshake->second->key_found(std::move(key));
 }
 
 void Worker::on_finished(HandshakeId id, std::optional<std::uint64_t> request_id,
@@ -383,6 +432,7 @@ void Worker::on_relay_ended(std::uint32_t key, const ktls::Relay::Outcome& outco
 void Worker::stop(const Error& error) {
   may_accept_ = false;
   retry_.reset();
+  searches_.clear();
   handshakes_.clear();
   relays_.clear();
   channel_.reset();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -101,7 +102,11 @@ class Worker {
   void accept_next();
   void accept_later();
   [[nodiscard]] bool has_room() const noexcept;
-  void begin(const protocol::worker::AcceptReply& request, UniqueFd socket);
+  void begin(protocol::worker::AcceptReply request, UniqueFd socket);
+  void search_key(HandshakeId id, std::optional<std::int32_t> token,
+                  const std::vector<std::string>& identities);
+  void on_key(const protocol::MessageView& message);
+  void answer_search(std::uint32_t sequence, std::optional<protocol::worker::PresharedKey> key);
   void on_finished(HandshakeId id, std::optional<std::uint64_t> request_id,
                    Handshake::Outcome outcome);
   [[nodiscard]] std::optional<std::uint32_t> report(const protocol::worker::DoneRequest& report,
@@ -132,6 +137,8 @@ class Worker {
   Handshake::Context context_;
   HandshakeId next_handshake_ = 0;
   std::unordered_map<HandshakeId, std::unique_ptr<Handshake>> handshakes_;
+  std::unordered_map<std::uint32_t, HandshakeId> searches_;  ///< FIND-KEY by sequence number
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< asked by posted work
   /// By the sequence number of the DONE that handed the plain end over.
   std::unordered_map<std::uint32_t, CarriedRelay> relays_;
   std::unique_ptr<transport::PacketStream> channel_;

@@ -11,6 +11,7 @@
 #include "tls/context.h"
 #include "tls/credential_parts.h"
 #include "tls/files.h"
+#include "tls/secrets.h"
 #include "tls/session_hooks.h"
 
 namespace handshake::tls {
@@ -150,28 +151,35 @@ Result<void> fill_trust_store(const CredentialSource& source, X509_STORE* store,
   return {};
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Credential::Parts>> make_parts(const CredentialSource& source) {
+/// All but the trust store, which is given.
+Result<std::unique_ptr<Credential::Parts>> parts_with(const CredentialSource& source,
+                                                      X509_STORE* store, std::size_t anchors) {
   auto parts = std::make_unique<Credential::Parts>();
   parts->name = source.name;
   parts->has_key_pair = !source.key_pairs.empty();
   parts->check_extended_key_usage = source.check_extended_key_usage;
-
-  const X509StorePtr store(X509_STORE_new());
-  if (!store) return fail_openssl(ErrorKind::kNoMemory, "trust store");
-  if (auto filled = fill_trust_store(source, store.get(), parts->trust_anchors); !filled) {
-    return tl::unexpected(filled.error());
-  }
+  parts->trust_anchors = anchors;
   for (const Side side : {Side::kClient, Side::kServer}) {
     auto context = make_context(side, on_secret);
     if (!context) return tl::unexpected(context.error());
     SSL_CTX_set_info_callback(context->get(), on_information);
-    SSL_CTX_set1_cert_store(context->get(), store.get());
+    SSL_CTX_set1_cert_store(context->get(), store);
     (side == Side::kClient ? parts->client : parts->server) = std::move(*context);
   }
   if (auto added = add_key_pairs(source, *parts); !added) return tl::unexpected(added.error());
   return parts;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Credential::Parts>> make_parts(const CredentialSource& source) {
+  const X509StorePtr store(X509_STORE_new());
+  if (!store) return fail_openssl(ErrorKind::kNoMemory, "trust store");
+  std::size_t anchors = 0;
+  if (auto filled = fill_trust_store(source, store.get(), anchors); !filled) {
+    return tl::unexpected(filled.error());
+  }
+  return parts_with(source, store.get(), anchors);
 }
 
 Credential::Credential(std::unique_ptr<const Parts> parts) noexcept : parts_(std::move(parts)) {}
@@ -189,6 +197,32 @@ Result<std::shared_ptr<const Credential>> load_credential(const CredentialSource
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kNoMemory, "out of memory");
   }
+}
+
+Result<std::shared_ptr<const Credential>> with_key_pairs(
+    const Credential& base, std::vector<std::pair<NamedBytes, NamedBytes>> key_pairs) {
+  try {
+    CredentialSource source;
+    source.name = base.name();
+    source.key_pairs = std::move(key_pairs);
+    source.check_extended_key_usage = base.parts().check_extended_key_usage;
+    X509_STORE* const store = SSL_CTX_get_cert_store(base.parts().client.get());
+    auto parts = parts_with(source, store, base.trust_anchors());
+    for (auto& [certificate, private_key] : source.key_pairs) {
+      wipe(private_key.content.data(), private_key.content.size());
+    }
+    if (!parts) return tl::unexpected(parts.error());
+    return std::make_shared<const Credential>(*std::move(parts));
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kNoMemory, "out of memory");
+  }
+}
+
+bool has_post_quantum_signatures() {
+  EVP_SIGNATURE* const signature = EVP_SIGNATURE_fetch(nullptr, "ML-DSA-65", nullptr);
+  EVP_SIGNATURE_free(signature);
+  drain_errors();
+  return signature != nullptr;
 }
 
 }  // namespace handshake::tls

@@ -47,6 +47,14 @@ class Credential {
   std::unique_ptr<const Parts> parts_;
 };
 
+/// The same trust store and rules with other key pairs, for a request that brings its own. Errors as
+/// load_credential().
+[[nodiscard]] Result<std::shared_ptr<const Credential>> with_key_pairs(
+    const Credential& base, std::vector<std::pair<NamedBytes, NamedBytes>> key_pairs);
+
+/// The TLS library signs with ML-DSA (OpenSSL 3.5 and newer).
+[[nodiscard]] bool has_post_quantum_signatures();
+
 /// Never prompts: a private key behind a password is refused. Errors are EINVAL and name the file
 /// and the cause (no certificate in it, not PEM or DER, the key does not match the certificate,
 /// too weak, a kind of key that TLS 1.3 does not have), or ENOMEM.

@@ -13,6 +13,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -31,6 +32,7 @@
 #include "support/loop_thread.h"
 #include "support/pki.h"
 #include "support/sockets.h"
+#include "tls/psk.h"
 #include "tls/session.h"
 #include "transport/seqpacket.h"
 
@@ -88,6 +90,16 @@ struct Pki {
     suspicious.trust_store = {{"other.pem", stranger.certificate_pem()}};
     config::Settings all;
     all.credentials = {serving, strict, anonymous, known, suspicious};
+    config::KernelCredential kernel;
+    kernel.credential = serving;
+    kernel.credential.name = "authenticate.server";
+    all.kernel_credentials.push_back(kernel);
+    kernel.credential.name = "authenticate.server bare";
+    kernel.credential.key_pairs.clear();
+    all.kernel_credentials.push_back(kernel);
+    kernel.credential = known;
+    kernel.credential.name = "authenticate.client";
+    all.kernel_credentials.push_back(kernel);
     return all;
   }
   static const Pki& instance() {
@@ -110,6 +122,14 @@ class Peer {
     auto used = credentials().find(credential, side);
     session_ = std::move(tls::Session::create(fd_.get(), used->tls, parameters).value());
   }
+  // With a pre-shared key.
+  Peer(UniqueFd fd, tls::Side side, std::shared_ptr<const tls::PresharedKey> key)
+      : fd_(std::move(fd)), key_(std::move(key)) {
+    tls::SessionParameters parameters;
+    parameters.side = side;
+    parameters.psk = key_;
+    session_ = std::move(tls::Session::create(fd_.get(), credentials().psk(), parameters).value());
+  }
   [[nodiscard]] int fd() const { return fd_.get(); }
   // A client's first message.
   void begin() {
@@ -123,6 +143,10 @@ class Peer {
       const auto progress = session_->advance();
       if (!progress) return progress.error();
       if (*progress == tls::Session::Progress::kFinished) return std::nullopt;
+      if (*progress == tls::Session::Progress::kWantKey) {
+        session_->use_key(key_);
+        continue;
+      }
       if (!wait(*progress == tls::Session::Progress::kWantRead ? POLLIN : POLLOUT)) {
         ADD_FAILURE() << "the handshake hangs";
         return std::nullopt;
@@ -166,6 +190,7 @@ class Peer {
   }
 
   UniqueFd fd_;
+  std::shared_ptr<const tls::PresharedKey> key_;
   std::unique_ptr<tls::Session> session_;
 };
 
@@ -591,7 +616,7 @@ TEST_F(AgentTest, WhatCannotBeServedIsRefusedAtOnceWithItsReason) {
   expect(request, ENOKEY, "credential anonymous");
   request = client_request();
   request.auth_mode = protocol::Auth::kPsk;
-  expect(request, EOPNOTSUPP, "pre-shared keys");
+  expect(request, ENOKEY, "brings no pre-shared key");
   request.auth_mode.reset();
   expect(request, EINVAL, "authenticate");
   request = client_request();
@@ -1097,6 +1122,181 @@ TEST(Closer, MayBeGoneBeforeALingeringClose) {
   });
   ASSERT_TRUE(loop->run().has_value());
   EXPECT_TRUE(ended);
+}
+
+// --- Keys of one request, and what kernel consumers want to know ------------------------------------
+
+std::vector<std::byte> bytes_of(std::string_view text) {
+  const auto view = std::as_bytes(std::span(text));
+  return {view.begin(), view.end()};
+}
+
+protocol::worker::PresharedKey wire_key(const std::string& identity, const std::string& secret) {
+  protocol::worker::PresharedKey key;
+  key.serial = 77;
+  key.identity = bytes_of(identity);
+  key.secret = bytes_of(secret);
+  return key;
+}
+
+std::shared_ptr<const tls::PresharedKey> psk(const std::string& identity, const std::string& secret) {
+  return std::make_shared<const tls::PresharedKey>(
+      tls::PresharedKey{identity, Secret(bytes_of(secret))});
+}
+
+WorkerRequest psk_request(bool server) {
+  WorkerRequest request = server ? AgentTest::server_request() : AgentTest::client_request();
+  request.auth_mode = protocol::Auth::kPsk;
+  request.peername.reset();
+  request.credential = server ? "authenticate.server" : "authenticate.client";
+  return request;
+}
+
+TEST_F(AgentTest, AClientOffersTheKeyThatItsRequestBrings) {
+  FakeService& service = start_subscribed();
+  auto [peer_end, consumer] = tcp_pair();
+  WorkerRequest request = psk_request(false);
+  request.psk = wire_key("NVMe1R02 host", std::string(48, 'k'));
+  service.give(request, consumer.get());
+  service.refuse_accept();
+  Peer peer(std::move(peer_end), tls::Side::kServer, psk("NVMe1R02 host", std::string(48, 'k')));
+  ASSERT_FALSE(peer.finish().has_value());
+  const auto [done, plain] = service.expect_done();
+  EXPECT_EQ(done.status, 0U) << done.reason.value_or("");
+  EXPECT_EQ(done.cipher, "TLS_AES_256_GCM_SHA384");
+  EXPECT_EQ(done.peer_subject, "NVMe1R02 host");
+  EXPECT_EQ(done.remote_auth, std::vector<std::uint32_t>{77});
+}
+
+TEST_F(AgentTest, AServerAsksForTheKeyOfTheIdentityThatItsPeerNames) {
+  FakeService& service = start_subscribed();
+  auto [peer_end, consumer] = tcp_pair();
+  service.give(psk_request(true), consumer.get());
+  service.refuse_accept();
+  Peer peer(std::move(peer_end), tls::Side::kClient, psk("NVMe1R01 host", std::string(32, 'k')));
+  peer.begin();
+  const Incoming question = service.next();
+  const auto search = FakeService::parse<protocol::worker::FindKeyRequest>(question.message);
+  EXPECT_EQ(search.sockfd, 1);
+  ASSERT_EQ(search.identity.size(), 1U);
+  EXPECT_EQ(search.identity[0], bytes_of("NVMe1R01 host"));
+  protocol::worker::FindKeyReply reply;
+  reply.psk = wire_key("NVMe1R01 host", std::string(32, 'k'));
+  service.send(protocol::build(FakeService::reply_to(question.message), reply).value());
+  ASSERT_FALSE(peer.finish().has_value());
+  const auto [done, plain] = service.expect_done();
+  EXPECT_EQ(done.status, 0U) << done.reason.value_or("");
+  EXPECT_EQ(done.peer_subject, "NVMe1R01 host");
+  EXPECT_EQ(done.remote_auth, std::vector<std::uint32_t>{77});
+}
+
+TEST_F(AgentTest, AnIdentityThatNobodyKnowsIsEKEYREJECTED) {
+  FakeService& service = start_subscribed();
+  auto [peer_end, consumer] = tcp_pair();
+  service.give(psk_request(true), consumer.get());
+  service.refuse_accept();
+  Peer peer(std::move(peer_end), tls::Side::kClient, psk("unknown", std::string(32, 'k')));
+  peer.begin();
+  service.acknowledge(service.next().message, ENOKEY);
+  const auto failure = peer.finish();
+  ASSERT_TRUE(failure.has_value());
+  EXPECT_EQ(failure->alert, 115);  // unknown_psk_identity
+  EXPECT_EQ(failure->error.kind, ErrorKind::kKeyRejected);
+  const auto [done, plain] = service.expect_done();
+  EXPECT_EQ(done.status, static_cast<std::uint32_t>(EKEYREJECTED));
+  EXPECT_EQ(done.alert, 115U);
+  EXPECT_TRUE(done.remote_auth.empty());
+}
+
+TEST_F(AgentTest, AnAnswerForAHandshakeThatHasEndedIsForgotten) {
+  FakeService& service = start_subscribed();
+  auto [peer_end, consumer] = tcp_pair();
+  WorkerRequest request = psk_request(true);
+  request.remaining = 50;
+  service.give(request, consumer.get());
+  service.refuse_accept();
+  Peer peer(std::move(peer_end), tls::Side::kClient, psk("late", std::string(32, 'k')));
+  peer.begin();
+  const Incoming question = service.next();
+  const WorkerDone done = service.expect_done().first;
+  EXPECT_EQ(done.status, static_cast<std::uint32_t>(ETIMEDOUT));
+  protocol::worker::FindKeyReply reply;
+  reply.psk = wire_key("late", std::string(32, 'k'));
+  service.send(protocol::build(FakeService::reply_to(question.message), reply).value());
+  service.send_ready();
+  service.refuse_accept();  // it goes on
+}
+
+TEST_F(AgentTest, KeyPairsOfTheRequestTakeThePlaceOfTheCredentials) {
+  FakeService& service = start_subscribed();
+  auto [peer_end, consumer] = tcp_pair();
+  WorkerRequest request = server_request();
+  request.credential = "authenticate.server bare";  // has none
+  request.certificate.resize(1);
+  protocol::worker::KeyPair pair;
+  pair.name = "key 0x1";
+  pair.certificate = bytes_of(Pki::instance().server.certificate_der);
+  pair.private_key = bytes_of(Pki::instance().server.key_der);
+  request.key_pair = {pair};
+  service.give(request, consumer.get());
+  service.refuse_accept();
+  Peer peer(std::move(peer_end), tls::Side::kClient, "known");
+  ASSERT_FALSE(peer.finish().has_value());
+  const auto [done, plain] = service.expect_done();
+  EXPECT_EQ(done.status, 0U) << done.reason.value_or("");
+  EXPECT_EQ(done.peer_subject, "CN=client.test,O=handshaked tests");  // the trust store is the credential's
+}
+
+TEST_F(AgentTest, AKeyPairOfTheRequestThatDoesNotFitIsENOKEY) {
+  FakeService& service = start_subscribed();
+  WorkerRequest request = server_request();
+  request.credential = "authenticate.server";
+  protocol::worker::KeyPair pair;
+  pair.name = "key 0x1";
+  pair.certificate = bytes_of(Pki::instance().server.certificate_der);
+  pair.private_key = bytes_of(Pki::instance().client.key_der);
+  request.key_pair = {pair};
+  const WorkerDone done = refused(service, request);
+  EXPECT_EQ(done.status, static_cast<std::uint32_t>(ENOKEY));
+  EXPECT_NE(done.reason.value_or("").find("key 0x1"), std::string::npos);
+  service.refuse_accept();
+}
+
+class KernelServer : public AgentTest, public ::testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(Clients, KernelServer, ::testing::Bool(), [](const auto& client) {
+  return client.param ? "WithACertificate" : "Anonymous";
+});
+
+TEST_P(KernelServer, IsToldOfAVerifiedCertificateThatNoKeyringHolds) {
+  FakeService& service = start_subscribed();
+  auto [peer_end, consumer] = tcp_pair();
+  WorkerRequest request = server_request();
+  request.credential = "authenticate.server";
+  service.give(request, consumer.get());
+  service.refuse_accept();
+  Peer peer(std::move(peer_end), tls::Side::kClient, GetParam() ? "known" : "anonymous");
+  ASSERT_FALSE(peer.finish().has_value());
+  const auto [done, plain] = service.expect_done();
+  EXPECT_EQ(done.status, 0U);
+  EXPECT_EQ(done.remote_auth, GetParam() ? std::vector<std::uint32_t>{4294967295}
+                                         : std::vector<std::uint32_t>{});
+}
+
+TEST_F(AgentTest, AKernelServerWithoutCertificateIsENOKEY) {
+  FakeService& service = start_subscribed();
+  WorkerRequest request = server_request();
+  request.credential = "authenticate.server bare";
+  const WorkerDone done = refused(service, request);
+  EXPECT_EQ(done.status, static_cast<std::uint32_t>(ENOKEY));
+  EXPECT_EQ(done.reason, "credential authenticate.server bare has no certificate and key");
+  service.refuse_accept();
+}
+
+TEST(CredentialSet, LeavesOutPostQuantumKeysThatTheLibraryCannotUse) {
+  config::Settings settings = Pki::instance().settings();
+  config::KeyPair unreadable{{"pq.pem", "no certificate"}, {"pq-key.pem", "no key"}, true};
+  settings.kernel_credentials.at(0).credential.key_pairs.push_back(unreadable);
+  EXPECT_EQ(CredentialSet::load(settings).has_value(), !tls::has_post_quantum_signatures());
 }
 
 }  // namespace
