@@ -712,7 +712,7 @@ TEST_F(AgentTest, DrainsUntilEagainAndAgainAfterReady) {
   std::int32_t done = 0;
   std::int32_t token = 0;
   // The next ACCEPT and the DONE of the last one arrive in either order.
-  const auto serve = [&](std::int32_t requests) {
+  const auto serve = [&, socket = consumer.get()](std::int32_t requests) {
     const std::int32_t last = token + requests;
     for (bool refused = false; !refused || done < last;) {
       const Incoming incoming = service.next();
@@ -723,7 +723,7 @@ TEST_F(AgentTest, DrainsUntilEagainAndAgainAfterReady) {
         service.acknowledge(incoming.message, EAGAIN);
       } else {
         request.sockfd = ++token;
-        service.give_to(incoming, request, consumer.get());
+        service.give_to(incoming, request, socket);
       }
     }
   };
