@@ -63,13 +63,13 @@ struct Comparison {
   }
 };
 
-[[noreturn]] void die(const Error& error) {
-  fmt::print(stderr, "bench: {}\n", error.detail);
-  std::exit(1);
-}
+/// Nothing here can go on after a failure; what runs beside us must be ended all the same.
+struct Failed {
+  Error error;
+};
 template <class T>
 T need(Result<T> result) {
-  if (!result) die(result.error());
+  if (!result) throw Failed{result.error()};
   return std::move(*result);
 }
 
@@ -309,6 +309,11 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  handshake::bench::run(*arguments);
+  try {
+    handshake::bench::run(*arguments);
+  } catch (const handshake::bench::Failed& failed) {
+    fmt::print(stderr, "bench: {}\n", failed.error.detail);
+    return 1;
+  }
   return 0;
 }
