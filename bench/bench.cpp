@@ -32,9 +32,10 @@ struct Arguments {
   std::string only;  ///< "handshakes", "queue", "tagset"; empty: all
 };
 
-/// Messages that one handshake takes when nothing else is going on, both ends together: SUBMIT, its
-/// ack, READY, ACCEPT, its reply, DONE and COMPLETE for each, and an ACCEPT that finds nothing.
-constexpr double kMessages = 2 * 9;
+/// Messages that one handshake takes when nothing else is going on (counted with strace), both ends
+/// together: SUBMIT, its ack, ACCEPT, its reply, DONE and COMPLETE for each; READY, and the ACCEPT that
+/// finds nothing more and its answer, once for both.
+constexpr double kMessages = 2 * 6 + 3;
 /// Of these, with a descriptor beside them: SUBMIT and ACCEPT's reply.
 constexpr double kDescriptors = 2 * 2;
 
