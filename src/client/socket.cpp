@@ -47,26 +47,25 @@ bool has_upper_layer(int fd) {
          name[0] != '\0';
 }
 
-/// Nullptr when it may be the plain end of a relay.
+/// Null when it may be the plain end of a relay.
 const char* refuse_plain_end(int fd) {
   if (!is(fd, SO_DOMAIN, AF_INET) && !is(fd, SO_DOMAIN, AF_INET6)) return "not an IP socket";
   if (!is(fd, SO_TYPE, SOCK_STREAM) || !is(fd, SO_PROTOCOL, IPPROTO_TCP)) return "not TCP";
-  sockaddr_storage peer{};
-  socklen_t length = sizeof peer;
-  // The peer may be done already: a socket that was reset has no peer name but still has its error
-  // to report, and a relay whose peer was quick must not turn into a failure here.
+  if (!is(fd, SO_ACCEPTCONN, 0)) return "it listens";
   sockaddr_storage own{};
-  socklen_t own_length = sizeof own;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_length) != 0 || !is_loopback(own)) {
+  socklen_t length = sizeof own;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) != 0 || !is_loopback(own)) {
     return "not bound to a loopback address";
   }
+  // A relay whose peer was quick may have been reset already: no peer any more, but an error that
+  // the caller is to read from it.
+  sockaddr_storage peer{};
+  length = sizeof peer;
   if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0) {
     if (!is_loopback(peer)) return "connected to another host";
   } else if (errno != ENOTCONN) {
     return "without a peer";
   }
-  int listening = 0;
-  if (!get_option(fd, SOL_SOCKET, SO_ACCEPTCONN, listening) || listening != 0) return "listening";
   if (has_upper_layer(fd)) return "it has an upper layer protocol";
   return nullptr;
 }

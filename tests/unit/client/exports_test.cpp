@@ -24,11 +24,15 @@ std::string output_of(const std::string& command) {
   return text;
 }
 
-std::set<std::string> declared_functions() {
-  std::ifstream file(HS_SOURCE_DIR "/include/handshake/handshake.h");
+std::string content_of(const std::string& path) {
+  std::ifstream file(HS_SOURCE_DIR + path);
   std::stringstream text;
   text << file.rdbuf();
-  const std::string header = text.str();
+  return text.str();
+}
+
+std::set<std::string> declared_functions() {
+  const std::string header = content_of("/include/handshake/handshake.h");
   const std::regex declaration(R"(HS_API\s[^;(]*?\b(hs_\w+)\s*\()");
   std::set<std::string> names;
   for (auto match = std::sregex_iterator(header.begin(), header.end(), declaration);
@@ -62,6 +66,20 @@ TEST(Exports, TheLibraryNeedsNoTlsLibrary) {
   for (const char* library : {"libssl", "libcrypto", "gnutls", "yaml", "keyutils"}) {
     EXPECT_EQ(needed.find(library), std::string::npos) << library;
   }
+}
+
+// docs/consumer-guide.md shows nothing that does not run.
+TEST(ConsumerGuide, ShowsWhatIsInTheExamples) {
+  const std::string guide = content_of("/docs/consumer-guide.md");
+  const std::string examples =
+      content_of("/examples/connect.c") + content_of("/examples/echo.cpp");
+  int blocks = 0;
+  const std::regex block(R"(```(c|cpp)\n([^`]*)```)");
+  for (auto match = std::sregex_iterator(guide.begin(), guide.end(), block);
+       match != std::sregex_iterator(); ++match, ++blocks) {
+    EXPECT_NE(examples.find((*match)[2].str()), std::string::npos) << (*match)[2];
+  }
+  EXPECT_EQ(blocks, 3);
 }
 
 }  // namespace
