@@ -107,8 +107,8 @@ class Program:
                     while block := file.read(1 << 16):
                         self.process.stdin.write(block)
                 self.process.stdin.flush()
-            except BrokenPipeError:
-                pass  # it ended early, and its exit status says so
+            except (BrokenPipeError, ValueError):
+                pass  # it ended early, and its exit status says so, or it was stopped
 
         self.feeder = threading.Thread(target=copy, daemon=True)
         self.feeder.start()
@@ -314,7 +314,7 @@ def finish(program, seconds, status=0):
         raise Failure(f"{program.name} ended with status {got} instead of {status}\n{program.transcript()}")
 
 
-def exchange(ours, peer, ours_sends, peer_sends=None, seconds=60, while_open=None):
+def exchange(ours, peer, ours_sends, peer_sends=None, seconds=120, while_open=None):
     """Both ends send a file and keep their direction open until both files are there; then one closes.
 
     Other people's tools end the session as soon as one direction does, hence the waiting. Without
