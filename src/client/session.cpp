@@ -46,6 +46,11 @@ ssize_t kernel_receive(int fd, std::span<std::byte> buffer, int flags,
 }
 
 int kernel_send_alert(int fd, std::uint8_t level, Alert alert, int flags) {
+  // A record that did not authenticate leaves its error on the socket, which would fail this send
+  // instead of saying why: whoever asks for the error takes it away.
+  int pending = 0;
+  socklen_t length = sizeof pending;
+  if (level == kFatal) ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &length);
   std::array<std::uint8_t, 2> content{level, static_cast<std::uint8_t>(alert)};
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(std::uint8_t))> control{};
   iovec part{content.data(), content.size()};
