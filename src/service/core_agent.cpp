@@ -368,19 +368,15 @@ Result<void> Core::relay_end(const AgentState& agent, std::uint64_t request_id,
 
 void Core::disconnect(AgentState& agent) noexcept {
   agent.ready.revoke();
-  std::shared_ptr<AgentState> last_reference;
-  bool first = true;
   for (;;) {
     RequestPtr request;
     bool relay = false;
     {
       const MutexLock lock(mutex_);
-      if (std::exchange(first, false)) {
-        const auto mine = agents_.find(agent.serial);
-        last_reference = std::move(mine->second);
-        agents_.erase(mine);
-        --counters_.agents_now;
-      }
+      // From here on it can accept nothing more.
+      agent.retired = true;
+      agent.classes.clear();
+      counters_.agents_now -= agents_.erase(agent.serial);
       if (Request* const accepted = agent.accepted.front()) {
         request = end_without_report(*accepted, RequestEvent::kAgentDeath);
       } else if (Request* const carried = agent.relays.front()) {

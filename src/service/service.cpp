@@ -48,7 +48,9 @@ AgentConnection::AgentConnection(std::shared_ptr<Core> core, AgentInfo info,
                                  std::function<void(std::uint32_t handler_class)> ready)
     : core_(std::move(core)), state_(core_->connect(info, std::move(ready))) {}
 
-AgentConnection::~AgentConnection() { core_->disconnect(*state_); }
+AgentConnection::~AgentConnection() { disconnect(); }
+
+void AgentConnection::disconnect() noexcept { core_->disconnect(*state_); }
 
 Result<void> AgentConnection::subscribe(const Subscription& subscription) {
   return core_->subscribe(state_, subscription);

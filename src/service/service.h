@@ -131,9 +131,8 @@ struct Subscription {
   bool every_netns = false;
 };
 
-/// One agent. Its destruction is the agent's death: what it had accepted ends with EIO at once,
-/// its relays are over, and `ready` is not called any more. Any thread may call every member, but
-/// nobody may be inside one when it is destroyed.
+/// One agent. Its destruction is the agent's death (disconnect()). Any thread may call every
+/// member, but nobody may be inside one when it is destroyed.
 class AgentConnection {
  public:
   AgentConnection(const AgentConnection&) = delete;
@@ -169,6 +168,10 @@ class AgentConnection {
 
   /// Ends its subscriptions for good: nothing new comes, what it has it may finish.
   void retire();
+
+  /// The agent's death: what it had accepted ends with EIO at once, its relays are over, and
+  /// `ready` is not called any more. Everything afterwards finds nothing.
+  void disconnect() noexcept;
 
  private:
   friend class Service;
