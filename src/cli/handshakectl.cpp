@@ -12,6 +12,7 @@
 #include "cli/control.h"
 #include "cli/exit_code.h"
 #include "cli/netcat.h"
+#include "cli/tags.h"
 #include "daemon/daemon.h"
 
 namespace handshake::cli {
@@ -25,6 +26,25 @@ void add_netcat_options(CLI::App& command, NetcatOptions& options) {
   command.add_option("--output", options.output, "File for what arrives (default: standard output)");
   command.add_option("--timeout", options.timeout_ms, "For the handshake, milliseconds");
   command.add_flag("--quiet", options.quiet, "Do not describe the session");
+}
+
+void add_explain_options(CLI::App& command, ExplainOptions& options) {
+  CLI::Option* certificate =
+      command.add_option("certificate", options.certificate, "The peer's certificate (PEM or DER)");
+  command.add_option("--chain", options.chain, "What it was issued by, up to the trust anchor")
+      ->allow_extra_args(false);
+  command.add_option("--psk", options.psk_identity, "The peer has a pre-shared key of this identity")
+      ->excludes(certificate);
+  command.add_option("--tags", options.tags, "Policy: file or directory (default: the configuration's)")
+      ->allow_extra_args(false);
+  command.add_option("-c,--config", options.config, "Configuration file (default: where the daemon looks)");
+  command.add_option("--peer", options.peer, "The peer's address");
+  command.add_option("--role", options.role, "Our side of the session")
+      ->check(CLI::IsMember({"client", "server"}));
+  command.add_option("--port", options.local_port, "Our port");
+  command.add_option("--address", options.local_address, "Our address");
+  command.add_option("--class", options.handler_class, "Handler class");
+  command.add_flag("--json", options.json, "For programs");
 }
 
 int dispatch(int argc, char** argv) {
@@ -60,6 +80,13 @@ int dispatch(int argc, char** argv) {
   listen_on->add_flag("--once", listen.once, "Serve one connection and exit with its outcome");
   add_netcat_options(*listen_on, listen);
 
+  CLI::App* tags = app.add_subcommand("tags", "Session tags and the rules that ask for them");
+  tags->require_subcommand(1);
+  ExplainOptions explain;
+  CLI::App* explain_tags =
+      tags->add_subcommand("explain", "What the policy makes of a peer: filters, tags, deciding rule");
+  add_explain_options(*explain_tags, explain);
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -81,6 +108,8 @@ int dispatch(int argc, char** argv) {
     done = connect_command(connect);
   } else if (listen_on->parsed()) {
     done = listen_command(listen);
+  } else if (explain_tags->parsed()) {
+    done = explain_command(explain);
   }
   if (done) return kSuccess;
   fmt::print(stderr, "handshakectl: {}\n", done.error().detail);

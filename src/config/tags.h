@@ -17,9 +17,9 @@ namespace handshake::config {
 [[nodiscard]] std::vector<FileContent> read_tags(const std::string& path,
                                                  std::vector<Problem>& problems);
 
-/// The files of the policy that goes with a configuration: those of [service] tags, or else what lies in
-/// tags.d beside it (for /etc/tlshd.conf: in /etc/tlshd/tags.d), if that is there. Reads neither
-/// certificates nor keys, so that anybody may who may read the policy.
+/// The files of the policy that goes with a configuration: those of [service] tags, or else what
+/// lies in tags.d beside it (for /etc/tlshd.conf: in /etc/tlshd/tags.d), if that is there. Reads
+/// neither certificates nor keys, so that anybody may who may read the policy.
 [[nodiscard]] std::vector<FileContent> read_tags_of(const IniFile& configuration,
                                                     std::vector<Problem>& problems);
 

@@ -123,6 +123,10 @@ std::vector<Trace> trace_rules(const RuleInput& input) {
   traces.push_back(weigh_default(input.definitions));
   const auto deciding = std::find_if(traces.begin(), traces.end(), decides);
   if (deciding != traces.end()) deciding->decides = true;
+  if (deciding != traces.end() && deciding + 1 != traces.end()) {
+    traces.back().speaks = Speaks::kNo;
+    traces.back().reason = "is for sessions that no rule is about";
+  }
   return traces;
 }
 

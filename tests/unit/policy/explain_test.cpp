@@ -85,6 +85,7 @@ TEST(Explain, ShowsWhichRuleDecides) {
   EXPECT_TRUE(explained.rules[2].decides);
   EXPECT_FALSE(explained.rules[3].decides);
   EXPECT_EQ(explained.rules[4].name, "");
+  EXPECT_EQ(explained.rules[4].speaks, Speaks::kNo) << "a rule has spoken";
   EXPECT_EQ(explained.outcome.verdict.rule, "nfs");
   EXPECT_EQ(explained.outcome.dry_runs.size(), 1U);
 }
