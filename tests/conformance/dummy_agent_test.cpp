@@ -36,6 +36,7 @@ class DummyClass : public WireTest {
           auto carried = std::make_shared<std::pair<Bytes, std::vector<UniqueFd>>>(
               std::move(bytes), std::move(fds));
           loop_->post([this, carried] {
+            if (stream_ == nullptr) return;  // TearDown() came first
             stream_->send(std::move(carried->first), std::move(carried->second));
           });
         });
