@@ -30,8 +30,7 @@ int worker_main() {
   const auto settings = config::unseal(daemon::kWorkerSettingsFd);
   if (!settings) return complain(settings.error());
   ::close(daemon::kWorkerSettingsFd);
-  const LogLevel level = (*settings)->debug_tls ? LogLevel::kDebug : (*settings)->log_level;
-  const Log log = stderr_log(level, fmt::format("handshaked-worker[{}]", ::getpid()));
+  const Log log = stderr_log((*settings)->log_level, fmt::format("handshaked-worker[{}]", ::getpid()));
   return agent::run_worker(daemon::kWorkerChannelFd, *settings, log);
 }
 

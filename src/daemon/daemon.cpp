@@ -20,18 +20,15 @@
 #include "daemon/authorizer.h"
 #include "daemon/control.h"
 #include "daemon/journal.h"
-#include "daemon/kernel_bridges.h"
 #include "daemon/listener.h"
 #include "daemon/runtime_dir.h"
 #include "daemon/workers.h"
-#include "ktls/check.h"
 #include "protocol/messages.h"
 #include "service/agent_endpoint.h"
 #include "service/consumer_endpoint.h"
 #include "service/facts_reader.h"
 #include "service/reaper.h"
 #include "service/service.h"
-#include "tls/credential.h"
 #include "transport/packet_stream.h"
 
 namespace handshake::daemon {
@@ -90,8 +87,6 @@ class Daemon {
     control_source_.reload = [this] { return reload(); };
   }
   ~Daemon() {
-    // Its consumers hear ETIMEDOUT, which they take for "try again", rather than that an agent died.
-    bridges_.reset();
     // Connections hold handlers that point here.
     consumers_.clear();
     agents_.clear();
@@ -113,8 +108,6 @@ class Daemon {
     if (auto opened = open_listeners(); !opened) return opened;
     service_.keep_listening(kTlshdClass);
     if (auto begun = workers_.start_generation(settings_, worker_count()); !begun) return begun;
-    bridges_ = std::make_unique<KernelBridges>(kernel_context_);
-    bridges_->configure(*settings_);
     log_.info(fmt::format("serving {} {}", log_field("dir", options_.runtime_dir),
                           log_field("config", options_.config_path)));
     return loop_.run();
@@ -400,7 +393,6 @@ class Daemon {
     }
     settings_ = std::move(checked.settings);
     if (auto begun = workers_.start_generation(settings_, worker_count()); !begun) return begun;
-    bridges_->configure(*settings_);
     log_.info(fmt::format("reloaded {}", log_field("config", options_.config_path)));
     return {};
   }
@@ -422,7 +414,6 @@ class Daemon {
     if (std::exchange(stopping_, true)) return loop_.stop();  // asked twice: at once
     log_.info("stopping");
     listeners_.clear();
-    if (bridges_) bridges_->stop_accepting();
     service_.drain();
     drained_ = loop_.after(kDrainTime, [this] { loop_.stop(); });
     finish_if_drained();
@@ -451,9 +442,6 @@ class Daemon {
   std::map<std::uint64_t, Agent> agents_;
   std::map<std::uint64_t, Control> controls_;
   std::map<Workers::WorkerId, WorkerView> worker_views_;
-  KernelBridge::Context kernel_context_{loop_,   log_, service_, reaper_, [this] { arm_deadline(); },
-                                        [](int socket) { return ktls::verify(socket); }};
-  std::unique_ptr<KernelBridges> bridges_;
   std::optional<TimePoint> armed_;
   EventLoop::Timer deadline_;
   EventLoop::Timer drained_;
@@ -466,14 +454,6 @@ Checked load_checked(const std::string& path) {
   config::Loaded loaded = config::load(path);
   Checked checked{std::move(loaded.settings), std::move(loaded.problems)};
   if (!checked.settings) return checked;
-  for (const config::KernelCredential& kernel : checked.settings->kernel_credentials) {
-    for (const config::KeyPair& pair : kernel.credential.key_pairs) {
-      if (!pair.post_quantum || tls::has_post_quantum_signatures()) continue;
-      checked.problems.push_back(Problem{path, 0, 0, "[" + kernel.credential.name + "]",
-                                         fmt::format("x509.pq.certificate {} is not used: it needs OpenSSL 3.5",
-                                                     pair.certificate.path), false});
-    }
-  }
   const auto credentials = agent::CredentialSet::load(*checked.settings);
   if (credentials) return checked;
   for (const Error& error : credentials.error()) {

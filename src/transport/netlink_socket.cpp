@@ -44,13 +44,10 @@ Result<NetlinkSocket> NetlinkSocket::open() {
   // neither is worth failing for on a kernel that has them not.
   [[maybe_unused]] const auto extended = set_option(fd.get(), NETLINK_EXT_ACK, 1, "NETLINK_EXT_ACK");
   [[maybe_unused]] const auto capped = set_option(fd.get(), NETLINK_CAP_ACK, 1, "NETLINK_CAP_ACK");
-  NetlinkSocket socket(std::move(fd));
-  socket.of_the_kernel_ = true;
-  return socket;
+  return NetlinkSocket(std::move(fd));
 }
 
 Result<void> NetlinkSocket::join(std::uint32_t group) {
-  if (!of_the_kernel_) return {};
   return set_option(fd(), NETLINK_ADD_MEMBERSHIP, static_cast<int>(group), "NETLINK_ADD_MEMBERSHIP");
 }
 
@@ -80,9 +77,7 @@ Result<std::optional<NetlinkSocket::Received>> NetlinkSocket::receive() {
   // Whoever administers this network namespace can send us messages; the kernel has port 0.
   const bool from_netlink = message.msg_namelen >= sizeof sender && sender.nl_family == AF_NETLINK;
   if (from_netlink && sender.nl_pid != 0) return std::optional<Received>(Received{});
-  Received received{false, {buffer.get(), buffer.get() + count}};
-  if (trace_) trace_("from", received.bytes);
-  return std::optional<Received>(std::move(received));
+  return std::optional<Received>(Received{false, {buffer.get(), buffer.get() + count}});
 }
 
 protocol::MessageHeader NetlinkSocket::next_header(std::uint16_t family, std::uint8_t version,
@@ -103,7 +98,6 @@ protocol::MessageHeader NetlinkSocket::next_header(std::uint16_t family, std::ui
 Result<NetlinkSocket::Messages> NetlinkSocket::transact(std::span<const std::byte> bytes,
                                                         std::uint32_t sequence, Answer answer,
                                                         std::string_view what) {
-  if (trace_) trace_("to", bytes);
   ssize_t sent = 0;
   do {
     sent = ::send(fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -30,12 +29,7 @@ class NetlinkSocket {
   [[nodiscard]] static Result<NetlinkSocket> open();
   explicit NetlinkSocket(UniqueFd socket) noexcept : socket_(std::move(socket)) {}
 
-  /// Shown every datagram, for debugging.
-  using Trace = std::function<void(std::string_view direction, std::span<const std::byte> bytes)>;
-  void set_trace(Trace trace) { trace_ = std::move(trace); }
-
-  /// Does nothing where the other end only pretends to be a kernel: it decides itself who hears
-  /// of what. Errors: EPERM, ENOENT (no such group).
+  /// Errors: EPERM, ENOENT (no such group).
   [[nodiscard]] Result<void> join(std::uint32_t group);
 
   /// For EventLoop::watch() and getsockopt(); borrowed.
@@ -78,9 +72,7 @@ class NetlinkSocket {
                                           Answer answer, std::string_view what);
 
   UniqueFd socket_;
-  bool of_the_kernel_ = false;
   std::uint32_t sequence_ = 0;
-  Trace trace_;
 };
 
 }  // namespace handshake::transport

@@ -40,7 +40,7 @@ constexpr AttributePolicy kRemoteAuth{
 constexpr AttributePolicy kPlainDone[] = {kStatus, kSockfd, kRemoteAuth};
 constexpr AttributePolicy kTagDone[] = {
     kStatus, kSockfd, kRemoteAuth,
-    {.number = 4, .name = "tag", .type = AttributeType::kString, .max_length = 255}};
+    {.number = 4, .name = "tag", .type = AttributeType::kNulString, .max_length = 255}};
 constexpr AttributePolicy kKeyUpdateDone[] = {
     kStatus, kSockfd, kRemoteAuth,
     {.number = 4, .name = "session-id", .type = AttributeType::kU32, .max_unsigned = UINT32_MAX}};

@@ -17,9 +17,3 @@ hs_test(request_keys_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/request_keys_test.cpp
   LIBS hs_service)
 target_include_directories(request_keys_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
-
-if(TARGET hs_daemon)
-  hs_test(kernel_bridge_test
-    SOURCES ${CMAKE_CURRENT_LIST_DIR}/kernel_bridge_test.cpp
-    LIBS hs_daemon hs_test_kernel PkgConfig::KEYUTILS)
-endif()
