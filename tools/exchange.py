@@ -155,7 +155,7 @@ class Program:
                 raise Failure(f"{self.name} ended instead of listening\n{self.transcript()}")
             return listening_port(self.process.pid)
 
-        return wait_until(ready, 15, f"{self.name} listens")
+        return wait_until(ready, 30, f"{self.name} listens")
 
     def transcript(self):
         text = self.messages().strip()
@@ -340,13 +340,13 @@ def exchange(ours, peer, ours_sends, peer_sends=None, seconds=120, while_open=No
         while_open()
     if peer.ends_first:
         peer.end_input()
-        finish(peer, 15)
+        finish(peer, 30)
     ours.end_input()
-    finish(ours, 15)
+    finish(ours, 30)
     same_file(peer_sends or ours_sends, ours.out, f"{peer.name} to {ours.name}")
     if peer_sends:
         same_file(ours_sends, peer.out, f"{ours.name} to {peer.name}")
-        finish(peer, 15)  # which says whether the peer, too, saw a clean end
+        finish(peer, 30)  # which says whether the peer, too, saw a clean end
     else:
         peer.stop()  # a server for more than one connection
 

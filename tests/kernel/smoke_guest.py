@@ -82,8 +82,8 @@ class Smoke:
         demand_keyed(2)()
         client.end_input()
         server.end_input()
-        finish(client, 15)
-        finish(server, 15)
+        finish(client, 30)
+        finish(server, 30)
         same_file(self.large, client.out, "listen to connect")
         same_file(self.large_back, server.out, "connect to listen")
         self.ends += [("server", PREFERRED), ("client", PREFERRED)]
