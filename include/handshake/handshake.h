@@ -123,7 +123,7 @@ typedef void hs_release(void *cookie);
  * Connects to the service's socket: `path`, or if it is NULL the first that applies of
  * $HANDSHAKED_SOCKET, $HANDSHAKED_RUNTIME_DIR/consumer.sock, $XDG_RUNTIME_DIR/handshaked/consumer.sock
  * if that exists, /run/handshaked/consumer.sock (a set-user-ID program ignores the environment).
- * Takes at most 10 s. -ENOENT nobody listens there, -EACCES, -EIO the service does not answer.
+ * -ENOENT nobody listens there, -EACCES, -ETIMEDOUT or -EIO the service does not answer within 10 s.
  *
  * Should the service go away, every outstanding request ends with -EIO, and the next submission
  * connects again.

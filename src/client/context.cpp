@@ -84,7 +84,8 @@ Expected<std::unique_ptr<Context>> Context::create(std::string path, millisecond
 Context::Context(std::string path, milliseconds patience, UniqueFd epoll, UniqueFd signal)
     : path_(std::move(path)),
       patience_(patience),
-      epoll_(std::move(epoll)), signal_(std::move(signal)) {}
+      epoll_(std::move(epoll)),
+      signal_(std::move(signal)) {}
 
 Context::~Context() {
   Requests left;
@@ -201,8 +202,9 @@ Expected<void> Context::send(std::span<const std::byte> message, std::span<const
                              TimePoint deadline) {
   // A connection that came after this one has another family id and knows nothing of the exchange.
   const std::shared_ptr<const UniqueFd> socket = socket_;
-  while (socket_ == socket) {
-    const auto sent = transport::send_packet(socket_->get(), message, fds);
+  while (socket != nullptr && socket_ == socket) {
+    const auto sent = transport::send_packet(socket->get(), message, fds);
+    if (!sent && sent.error().kind != ErrorKind::kConnectionReset) return refuse(sent.error());
     if (!sent) {
       // What it said before it went comes first.
       if (!reading_) read_all();
